@@ -1,0 +1,60 @@
+"""Check a batch of accounts for root access keys."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rootsweep import root_access, sweeps
+from rootsweep.accounts import AccountState
+
+if TYPE_CHECKING:
+    from aws_lambda_context import LambdaContext
+
+BUCKET = os.environ["BUCKET"]
+CONCURRENCY = 16
+# What one account may take at the worst, retries included, before the function itself must end.
+RESERVE_MILLISECONDS = 60_000
+log = logging.getLogger()
+s3 = boto3.client("s3")
+reader = root_access.SummaryReader(
+    partition=os.environ["PARTITION"], audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None
+)
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """`{"sweep_id", "batch", "account_ids"}` -> a file of findings, one for each account.
+
+    An account that cannot be checked is UNKNOWN with the reason, and so is what is left when the
+    time runs out; neither ever fails the batch.
+    """
+
+    def check(account_id: str) -> sweeps.Finding:
+        if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
+            return sweeps.Finding(
+                account_id, AccountState.UNKNOWN, "the time for its batch ran out before its turn"
+            )
+        return check_account(account_id)
+
+    with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
+        findings = list(pool.map(check, event["account_ids"]))
+    files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
+    files.write_findings(event["batch"], findings)
+
+
+def check_account(account_id: str) -> sweeps.Finding:
+    """What one account came to: CLEAN only if AWS said that the root user has no access key."""
+    try:
+        summary = reader.read(account_id)
+    except (ClientError, BotoCoreError) as error:
+        return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
+    except Exception as error:  # An answer of a shape that nobody foresaw must not cost the batch.
+        log.exception("check of account %s failed", account_id)
+        return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
+    state = AccountState.ROOT_KEYS if summary.access_keys else AccountState.CLEAN
+    return sweeps.Finding(account_id, state)

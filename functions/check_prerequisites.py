@@ -1,0 +1,99 @@
+"""Refuse a sweep that could not do its work, and say what to do about it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from rootsweep import sweeps
+from rootsweep.errors import PrerequisiteError
+
+SENDER = os.environ["SENDER"]
+organizations = boto3.client("organizations")
+iam = boto3.client("iam")
+ses = boto3.client("sesv2")
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """`{"input", "execution_arn", "started_at"}` -> the request with `sweep_id`, `started_at`.
+
+    Raises InvalidSweepInputError or PrerequisiteError.
+    """
+    request = sweeps.SweepRequest.parse(event["input"])
+    check_organization()
+    if not request.detect_only:
+        check_root_credentials_management()
+        check_sender()
+    return {
+        **request.to_dict(),
+        "sweep_id": sweeps.sweep_id_for(
+            execution_arn=event["execution_arn"], started_at=event["started_at"]
+        ),
+        "started_at": event["started_at"],
+    }
+
+
+def check_organization() -> None:
+    """Raise PrerequisiteError unless there is an organization with all features to be listed."""
+    try:
+        organization = organizations.describe_organization()["Organization"]
+        organizations.list_accounts(MaxResults=1)
+    except organizations.exceptions.AWSOrganizationsNotInUseException as error:
+        raise PrerequisiteError(
+            "This account is in no organization. Deploy Rootsweep in the security account of one."
+        ) from error
+    except organizations.exceptions.AccessDeniedException as error:
+        raise PrerequisiteError(
+            "This account may not list the organization's accounts. In the management account run: "
+            "aws organizations register-delegated-administrator "
+            f"--service-principal iam.amazonaws.com --account-id <this account> ({error})"
+        ) from error
+    if organization.get("FeatureSet") != "ALL":
+        raise PrerequisiteError(
+            "The organization has only consolidated billing. In the management account run: "
+            "aws organizations enable-all-features"
+        )
+
+
+def check_root_credentials_management() -> None:
+    """Raise PrerequisiteError unless this account may open root sessions in its organization."""
+    enable = (
+        "In the management account run: aws iam enable-organizations-root-credentials-management"
+    )
+    try:
+        features = iam.list_organizations_features().get("EnabledFeatures", [])
+    except iam.exceptions.ServiceAccessNotEnabledException as error:
+        raise PrerequisiteError(
+            "IAM has no trusted access to the organization. In the management account run: "
+            "aws organizations enable-aws-service-access --service-principal iam.amazonaws.com"
+        ) from error
+    except iam.exceptions.AccountNotManagementOrDelegatedAdministratorException as error:
+        raise PrerequisiteError(
+            "This account is no delegated administrator for IAM. In the management account run: "
+            "aws organizations register-delegated-administrator "
+            "--service-principal iam.amazonaws.com --account-id <this account>"
+        ) from error
+    if "RootCredentialsManagement" not in features:
+        raise PrerequisiteError(
+            f"Root credentials management is off, so no root key can be deleted. {enable}"
+        )
+
+
+def check_sender() -> None:
+    """Raise PrerequisiteError unless SES would send mail from the sender of this stack."""
+    for identity in (SENDER, SENDER.rpartition("@")[2]):
+        try:
+            if ses.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
+                return
+        except ses.exceptions.NotFoundException:
+            continue
+        except ClientError as error:
+            raise PrerequisiteError(f"SES does not say whether {SENDER} may send: {error}") from error
+    raise PrerequisiteError(
+        f"SES has not verified the sender {SENDER} in this Region. Run: "
+        f"aws sesv2 create-email-identity --email-identity {SENDER} "
+        "and follow the link in the mail that comes"
+    )

@@ -1,0 +1,24 @@
+"""Confirm, in a root session that can only look, that no root access key is left."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+
+from rootsweep import cases, root_access
+
+PARTITION = os.environ["PARTITION"]
+sts = boto3.client("sts", config=root_access.CALLS)
+table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> None:
+    """`{"case_id"}` -> nothing, if nothing is left.
+
+    Raises RootKeysRemainError (IAM may need a moment), KeysChangedError, RootSessionDeniedError.
+    """
+    case = cases.load(table, case_id=event["case_id"])
+    iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
+    root_access.confirm_removal(iam, account_id=case.account_id, approved=case.keys)

@@ -1,0 +1,42 @@
+"""End the wait of a case that has been decided.
+
+Reads the table's stream, so a decision that is in the table reaches Step Functions however often
+that takes, and the page needs no right to speak to Step Functions. The token ends the wait and
+says nothing else: what was decided is read from the table.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import boto3
+
+log = logging.getLogger()
+stepfunctions = boto3.client("stepfunctions")
+
+
+def handler(event: dict[str, Any], _context: object) -> None:
+    """A batch of changed items of the table, filtered to those with a decision.
+
+    Raises ClientError if Step Functions does not take it; the stream then delivers it again.
+    """
+    for record in event["Records"]:
+        item = record["dynamodb"].get("NewImage", {})
+        token = item.get("task_token", {}).get("S")
+        if token:
+            deliver(token, case_id=item.get("case_id", {}).get("S"))
+
+
+def deliver(token: str, *, case_id: str | None) -> None:
+    """End the wait that this token stands for, unless it has ended."""
+    over = (
+        stepfunctions.exceptions.TaskTimedOut,
+        stepfunctions.exceptions.TaskDoesNotExist,
+        stepfunctions.exceptions.InvalidToken,
+    )
+    try:
+        stepfunctions.send_task_success(taskToken=token, output="{}")
+    except over as error:
+        # The decision was delivered before, or the wait ended and `Read decision` finds it.
+        log.info("the wait of case %s is over: %s", case_id, type(error).__name__)

@@ -1,0 +1,50 @@
+"""Record how a case ended, and free its account for a next one."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+
+from rootsweep import cases
+
+table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """`{"case_id", "outcome", "reason"}` -> what an auditor reads at the end of the execution.
+
+    `reason` is text, or an error that Step Functions caught. Recording the same outcome again
+    changes nothing; raises CaseEndedError if the case ended differently.
+    """
+    case = cases.record_outcome(
+        table,
+        case_id=event["case_id"],
+        outcome=cases.Outcome(event["outcome"]),
+        reason=reason_text(event["reason"]),
+        now=datetime.now(UTC),
+    )
+    return {
+        "case_id": case.id,
+        "account_id": case.account_id,
+        "account_name": case.account_name,
+        "outcome": case.outcome,
+        "reason": case.reason,
+        "decided_by": case.decision.by if case.decision else "nobody",
+        "execution_arn": case.execution_arn,
+    }
+
+
+def reason_text(reason: Any) -> str:
+    """One line for people from a text or from `{"Error", "Cause"}`."""
+    if not isinstance(reason, dict):
+        return str(reason)
+    cause = str(reason.get("Cause", ""))
+    try:
+        cause = str(json.loads(cause)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return f"{reason.get('Error')}: {cause}"[:2000]

@@ -1,0 +1,216 @@
+"""The accounts of an organization, and who answers for them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from mypy_boto3_account import AccountClient
+    from mypy_boto3_organizations import OrganizationsClient
+
+ACCOUNT_ID = re.compile(r"[0-9]{12}")
+ORGANIZATIONAL_UNIT_ID = re.compile(r"(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32})")
+EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+# An account that is listed without a state is checked, never skipped: skipping must be earned.
+_CHECKED_STATES = {"ACTIVE", "PENDING_CLOSURE"}
+_SKIPPED_STATES = {"SUSPENDED", "CLOSED", "PENDING_ACTIVATION"}
+_STATE_OF_STATUS = {
+    "ACTIVE": "ACTIVE",
+    "SUSPENDED": "SUSPENDED",
+    "PENDING_CLOSURE": "PENDING_CLOSURE",
+}
+
+
+class AccountState(StrEnum):
+    """How an account ends a sweep; every account ends in exactly one of these."""
+
+    CLEAN = "CLEAN"
+    ROOT_KEYS = "ROOT_KEYS"
+    UNKNOWN = "UNKNOWN"
+    SKIPPED = "SKIPPED"
+    EXCEPTED = "EXCEPTED"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A member of the organization as Organizations lists it.
+
+    `ou` is the path of names below the root, like `Workloads/Prod`, or `root` for an account
+    directly under it. `parents` holds the ids on that path, root first.
+    """
+
+    id: str
+    name: str
+    ou: str
+    organizations_state: str = "UNKNOWN"
+    parents: tuple[str, ...] = field(default=())
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a sweep looks into the account; AWS keeps suspended and closed ones shut."""
+        return self.organizations_state not in _SKIPPED_STATES
+
+    def to_dict(self) -> dict[str, Any]:
+        """The account as the files of a sweep and the input of a case hold it."""
+        return {"id": self.id, "name": self.name, "ou": self.ou}
+
+
+def list_accounts(organizations: OrganizationsClient) -> list[Account]:
+    """Every account of the organization, sorted by id.
+
+    Pages may be empty while there are more (Organizations API, ListAccounts); the paginator goes
+    on until there is no token. Raises ClientError.
+    """
+    listed = [
+        account
+        for page in organizations.get_paginator("list_accounts").paginate()
+        for account in page.get("Accounts", [])
+        if account.get("Id")
+    ]
+    tree = _OrganizationTree.read(organizations)
+    paths = {account["Id"]: _parents_from(account) for account in listed}
+    if not all(paths.values()):
+        paths |= {id: parents for id, parents in tree.parents_of_accounts() if not paths.get(id)}
+    accounts = {
+        account["Id"]: Account(
+            id=account["Id"],
+            name=account.get("Name", ""),
+            ou=tree.path_of_names(paths[account["Id"]]),
+            organizations_state=_state(account),
+            parents=tuple(paths[account["Id"]]),
+        )
+        for account in listed
+    }
+    return sorted(accounts.values(), key=lambda account: account.id)
+
+
+def select(
+    accounts: list[Account], *, ids: Collection[str], organizational_units: Collection[str]
+) -> list[Account]:
+    """The accounts that a sweep was asked for: all, or those named by id or below a named unit.
+
+    Raises KeyError with the first id that is not in the organization.
+    """
+    known = {account.id for account in accounts}
+    known_units = {parent for account in accounts for parent in account.parents}
+    for wanted in ids:
+        if wanted not in known:
+            raise KeyError(wanted)
+    for wanted in organizational_units:
+        if wanted not in known_units:
+            raise KeyError(wanted)
+    if not ids and not organizational_units:
+        return accounts
+    return [
+        account
+        for account in accounts
+        if account.id in ids or not set(organizational_units).isdisjoint(account.parents)
+    ]
+
+
+def find_approver(
+    organizations: OrganizationsClient,
+    account_client: AccountClient,
+    *,
+    account_id: str,
+    tag_key: str,
+    default: str,
+) -> tuple[str, str]:
+    """Who is asked about an account: (address, where it was found).
+
+    First match wins: the account's tag, its SECURITY alternate contact, the default of the stack.
+    A source that is missing, may not be read or holds no e-mail address falls through to the next.
+    """
+    address = _tagged_address(organizations, account_id=account_id, tag_key=tag_key)
+    if address:
+        return address, f"the account's tag {tag_key}"
+    address = _security_contact(account_client, account_id=account_id)
+    if address:
+        return address, "the account's SECURITY alternate contact"
+    return default, "the default approver of the Rootsweep stack"
+
+
+def _tagged_address(
+    organizations: OrganizationsClient, *, account_id: str, tag_key: str
+) -> str | None:
+    try:
+        pages = organizations.get_paginator("list_tags_for_resource").paginate(
+            ResourceId=account_id
+        )
+        tags = {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags", [])}
+    except ClientError:
+        return None
+    return _address_or_none(tags.get(tag_key, ""))
+
+
+def _security_contact(account_client: AccountClient, *, account_id: str) -> str | None:
+    try:
+        answer = account_client.get_alternate_contact(
+            AccountId=account_id, AlternateContactType="SECURITY"
+        )
+    except ClientError:
+        return None
+    return _address_or_none(answer.get("AlternateContact", {}).get("EmailAddress", ""))
+
+
+def _address_or_none(text: str) -> str | None:
+    text = text.strip()
+    return text if len(text) <= 254 and EMAIL_ADDRESS.fullmatch(text) else None
+
+
+def _state(account: Any) -> str:
+    # `Status` is retired; SDKs and partitions that still send it are understood.
+    state: str | None = account.get("State") or _STATE_OF_STATUS.get(account.get("Status", ""))
+    return state if state in _CHECKED_STATES | _SKIPPED_STATES else "UNKNOWN"
+
+
+def _parents_from(account: Any) -> list[str]:
+    """The ids above an account from `Paths`, like `o-a1/r-ab12/ou-ab12-cd34/123456789012/`."""
+    for path in account.get("Paths") or []:
+        parts = [part for part in path.split("/") if part]
+        return [part for part in parts if ORGANIZATIONAL_UNIT_ID.fullmatch(part)]
+    return []
+
+
+@dataclass(frozen=True)
+class _OrganizationTree:
+    """The roots and organizational units: names by id, and what lies below what."""
+
+    organizations: OrganizationsClient
+    names: dict[str, str]
+    paths: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, organizations: OrganizationsClient) -> _OrganizationTree:
+        names: dict[str, str] = {}
+        paths: dict[str, list[str]] = {}
+        roots = organizations.get_paginator("list_roots").paginate()
+        todo = [[root["Id"]] for page in roots for root in page.get("Roots", [])]
+        units_of = organizations.get_paginator("list_organizational_units_for_parent")
+        while todo:
+            path = todo.pop()
+            paths[path[-1]] = path
+            for page in units_of.paginate(ParentId=path[-1]):
+                for unit in page.get("OrganizationalUnits", []):
+                    names[unit["Id"]] = unit.get("Name", unit["Id"])
+                    todo.append([*path, unit["Id"]])
+        return cls(organizations, names, paths)
+
+    def path_of_names(self, parents: list[str]) -> str:
+        return "/".join(self.names.get(id, id) for id in parents if id.startswith("ou-")) or "root"
+
+    def parents_of_accounts(self) -> Iterator[tuple[str, list[str]]]:
+        """Each account with its parents, for answers of ListAccounts that came without `Paths`."""
+        accounts_of = self.organizations.get_paginator("list_accounts_for_parent")
+        for parent, path in self.paths.items():
+            for page in accounts_of.paginate(ParentId=parent):
+                for account in page.get("Accounts", []):
+                    yield account["Id"], path

@@ -1,0 +1,33 @@
+"""The errors that the state machines know by name.
+
+Step Functions matches `ErrorEquals` against the exact class name, so these names are part of the
+contract with `statemachine/`; a contract test holds the two together.
+"""
+
+
+class InvalidSweepInputError(Exception):
+    """When the input of a sweep has an unknown field or a value that is not allowed."""
+
+
+class PrerequisiteError(Exception):
+    """When the organization or this stack lacks something without which a sweep cannot do its work."""
+
+
+class RootSessionDeniedError(Exception):
+    """When AWS refuses a root session for an account, or refuses what was asked in it."""
+
+
+class KeysChangedError(Exception):
+    """When an account has root access keys that nobody approved; a human must see them first."""
+
+
+class RootKeysRemainError(Exception):
+    """When root access keys are still there after they were deleted; IAM may need a moment."""
+
+
+class NotApprovedError(Exception):
+    """When a deletion is asked for that no recorded decision covers."""
+
+
+class CaseEndedError(Exception):
+    """When a step arrives for a case that has ended already, or is no longer the open one."""

@@ -1,0 +1,303 @@
+"""Root access keys of a member account: see that there are any, read them, delete them.
+
+Three ways in, from least to most. A role in the member may only read the account summary. A root
+session (`sts:AssumeRoot`, at most 15 minutes) under the audit task policy may read the keys. A root
+session under the delete task policy may delete them. No root session can deactivate a key: neither
+task policy allows `iam:UpdateAccessKey` (IAM User Guide, "AWS managed policies for IAM").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import ClientError
+
+from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_sts import STSClient
+    from mypy_boto3_sts.type_defs import CredentialsTypeDef
+
+ROOT_SESSION_SECONDS = 900  # The longest that AWS allows (STS API, AssumeRoot).
+
+# For calls about one account: patient with throttling, but it must not hold up the others for long.
+CALLS = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 5},
+    max_pool_connections=64,
+)
+_AUDIT = "IAMAuditRootUserCredentials"
+_DELETE = "IAMDeleteRootUserCredentials"
+_DENIED = {"AccessDenied", "AccessDeniedException"}
+
+# Only what the check needs, whatever the role in the member would allow.
+_SUMMARY_ONLY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "iam:GetAccountSummary", "Resource": "*"}],
+    }
+)
+
+
+@dataclass(frozen=True)
+class RootKey:
+    """A root access key as evidence shows it. `created` and `last_used_at` are ISO 8601 in UTC.
+
+    `last_used_at` is None for a key that AWS has not seen used since April 2015.
+    """
+
+    id: str
+    status: str
+    created: str
+    last_used_at: str | None = None
+    last_used_service: str | None = None
+    last_used_region: str | None = None
+
+    @classmethod
+    def from_dict(cls, item: dict[str, Any]) -> Self:
+        """The key from what `to_dict` made of it."""
+        return cls(**{name: item.get(name) for name in cls.__dataclass_fields__})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The key as the table and the report hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RootSummary:
+    """What `GetAccountSummary` says of the root user of an account."""
+
+    access_keys: bool
+    mfa: bool
+    password: bool
+    signing_certificates: bool
+
+
+class SummaryReader:
+    """Reads account summaries, two calls an account, from any number of threads.
+
+    One STS client and one IAM client serve every account: the IAM client asks for its credentials
+    at each call, and gets those of the account that the calling thread reads. Making a client for
+    each account would cost a hundred times what the calls do.
+    """
+
+    def __init__(self, *, partition: str, audit_role_name: str | None) -> None:
+        """Without an `audit_role_name` root sessions under the audit task policy are used."""
+        self._credentials = _CredentialsOfThisThread()
+        session = botocore.session.get_session()
+        session.register_component("credential_provider", self._credentials)
+        self._iam = boto3.Session(botocore_session=session).client("iam", config=CALLS)
+        self._sts = boto3.client("sts", config=CALLS)
+        self._partition = partition
+        self._audit_role_name = audit_role_name
+
+    def read(self, account_id: str) -> RootSummary:
+        """The summary of one account. Raises BotoCoreError or ClientError with AWS's reason."""
+        self._credentials.use(self._open_session(account_id))
+        return _summary(self._iam)
+
+    def _open_session(self, account_id: str) -> CredentialsTypeDef:
+        if self._audit_role_name is None:
+            return _assume_root(self._sts, account_id, _AUDIT, self._partition)
+        answer = self._sts.assume_role(
+            RoleArn=f"arn:{self._partition}:iam::{account_id}:role/{self._audit_role_name}",
+            RoleSessionName="rootsweep",
+            DurationSeconds=900,
+            Policy=_SUMMARY_ONLY,
+        )
+        return answer["Credentials"]
+
+
+class _CredentialsOfThisThread(Credentials):
+    """Credentials that are, in each thread, the last ones that this thread was given.
+
+    A credential provider too: it provides itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("unused", "unused")
+        self._local = threading.local()
+
+    def use(self, session: CredentialsTypeDef) -> None:
+        self._local.frozen = ReadOnlyCredentials(
+            session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
+        )
+
+    def load_credentials(self) -> Self:
+        return self
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        frozen: ReadOnlyCredentials = self._local.frozen
+        return frozen
+
+
+def audit_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
+    """An IAM client that may look at the root user of an account and change nothing.
+
+    Raises RootSessionDeniedError when AWS refuses; other failures are ClientError.
+    """
+    return _root_session(sts, account_id, _AUDIT, partition)
+
+
+def delete_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
+    """An IAM client that may delete the root user's credentials. Raises as `audit_session`."""
+    return _root_session(sts, account_id, _DELETE, partition)
+
+
+def list_root_keys(iam: IAMClient, *, account_id: str) -> list[RootKey]:
+    """The root access keys of the account that `iam` is a root session of, sorted by id.
+
+    In a root session the user name is left out, and the answer is about the root user (IAM User
+    Guide, "Perform a privileged task on an AWS Organizations member account"). Raises
+    RootSessionDeniedError when the session may not list them, else ClientError.
+    """
+    try:
+        listed = [
+            key
+            for page in iam.get_paginator("list_access_keys").paginate()
+            for key in page["AccessKeyMetadata"]
+        ]
+        return sorted((_with_last_use(iam, key) for key in listed), key=lambda key: key.id)
+    except ClientError as error:
+        raise _named(error, account_id) from error
+
+
+def delete_root_keys(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> list[str]:
+    """Delete exactly the approved keys that are still there; return the ids that were deleted.
+
+    Nothing is deleted if the account has a key that is not among the approved ones, or one whose
+    status is no longer what the approver saw: raises KeysChangedError. An approved key that is
+    gone already is done, so calling again after a crash repeats nothing.
+    """
+    present = _ids_and_status(list_root_keys(iam, account_id=account_id))
+    unapproved = present - _ids_and_status(approved)
+    if unapproved:
+        raise KeysChangedError(
+            f"account {account_id}: {_describe(unapproved)} is not what was approved; "
+            "nothing was deleted, and the approver is asked again"
+        )
+    deleted = []
+    for key_id in sorted(key_id for key_id, _ in present):
+        try:
+            iam.delete_access_key(AccessKeyId=key_id)
+        except iam.exceptions.NoSuchEntityException:
+            continue  # Somebody else was faster; the aim is reached.
+        except ClientError as error:
+            raise _named(error, account_id) from error
+        deleted.append(key_id)
+    return deleted
+
+
+def confirm_removal(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> None:
+    """Return if the account has no root access key left, by its list and by its summary.
+
+    Raises RootKeysRemainError while an approved key is still shown, for IAM is eventually
+    consistent, and KeysChangedError when there is a key that nobody approved.
+    """
+    present = list_root_keys(iam, account_id=account_id)
+    approved_ids = {key.id for key in approved}
+    unapproved = [key for key in present if key.id not in approved_ids]
+    if unapproved:
+        raise KeysChangedError(
+            f"account {account_id}: {_describe(_ids_and_status(unapproved))} appeared meanwhile"
+        )
+    if present:
+        raise RootKeysRemainError(
+            f"account {account_id}: {_describe(_ids_and_status(present))} is still listed"
+        )
+    try:
+        summary = _summary(iam)
+    except ClientError as error:
+        raise _named(error, account_id) from error
+    if summary.access_keys:
+        raise RootKeysRemainError(
+            f"account {account_id}: no key is listed, but the account summary still reports one"
+        )
+
+
+def fingerprint(account_id: str, keys: Iterable[RootKey]) -> str:
+    """What an approval is bound to: the account, the key ids and whether each is active."""
+    text = json.dumps([account_id, sorted(_ids_and_status(keys))])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """One line that says which operation failed and what AWS said, for reports and cases."""
+    if isinstance(error, ClientError):
+        details = error.response.get("Error", {})
+        return f"{error.operation_name}: {details.get('Code')}: {details.get('Message')}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _ids_and_status(keys: Iterable[RootKey]) -> set[tuple[str, str]]:
+    return {(key.id, key.status) for key in keys}
+
+
+def _describe(keys: Collection[tuple[str, str]]) -> str:
+    return ", ".join(f"{key_id} ({status})" for key_id, status in sorted(keys))
+
+
+def _with_last_use(iam: IAMClient, key: Any) -> RootKey:
+    used = iam.get_access_key_last_used(AccessKeyId=key["AccessKeyId"])["AccessKeyLastUsed"]
+    date = used.get("LastUsedDate")
+    return RootKey(
+        id=key["AccessKeyId"],
+        status=key["Status"],
+        created=key["CreateDate"].isoformat(timespec="seconds"),
+        last_used_at=date.isoformat(timespec="seconds") if date else None,
+        # Both are "N/A" for a key that was never used (IAM API, GetAccessKeyLastUsed).
+        last_used_service=used.get("ServiceName") if date else None,
+        last_used_region=used.get("Region") if date else None,
+    )
+
+
+def _summary(iam: IAMClient) -> RootSummary:
+    summary = iam.get_account_summary()["SummaryMap"]
+    return RootSummary(
+        # No default: an answer without this member says nothing, and must not read as clean.
+        access_keys=summary["AccountAccessKeysPresent"] != 0,
+        mfa=summary.get("AccountMFAEnabled", 0) != 0,
+        password=summary.get("AccountPasswordPresent", 0) != 0,
+        signing_certificates=summary.get("AccountSigningCertificatesPresent", 0) != 0,
+    )
+
+
+def _root_session(sts: STSClient, account_id: str, task: str, partition: str) -> IAMClient:
+    try:
+        session = _assume_root(sts, account_id, task, partition)
+    except ClientError as error:
+        raise _named(error, account_id) from error
+    return boto3.client(
+        "iam",
+        config=CALLS,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
+    )
+
+
+def _assume_root(sts: STSClient, account_id: str, task: str, partition: str) -> CredentialsTypeDef:
+    answer = sts.assume_root(
+        TargetPrincipal=account_id,
+        TaskPolicyArn={"arn": f"arn:{partition}:iam::aws:policy/root-task/{task}"},
+        DurationSeconds=ROOT_SESSION_SECONDS,
+    )
+    return answer["Credentials"]
+
+
+def _named(error: ClientError, account_id: str) -> Exception:
+    if error.response.get("Error", {}).get("Code") in _DENIED:
+        return RootSessionDeniedError(f"account {account_id}: {reason(error)}")
+    return error

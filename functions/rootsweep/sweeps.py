@@ -1,0 +1,254 @@
+"""A sweep: what was asked for, and the files in which it keeps what it finds.
+
+Findings never travel through the state machine; it passes names of files. In the bucket:
+
+    sweeps/<sweep id>/accounts.json        every account of the sweep, N in
+    sweeps/<sweep id>/batches.jsonl        a line for each batch that the Distributed Map checks
+    sweeps/<sweep id>/checked/<batch>.json what the check of one batch found
+    sweeps/<sweep id>/cases.json           keys and case of each account with root access keys
+    sweeps/<sweep id>/report.json          every account in exactly one state, N out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rootsweep.accounts import ACCOUNT_ID, ORGANIZATIONAL_UNIT_ID, Account, AccountState
+from rootsweep.errors import InvalidSweepInputError
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Sequence
+
+    from mypy_boto3_s3 import S3Client
+
+_FIELDS = ("accounts", "organizational_units", "detect_only")
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a sweep was asked to look at. No accounts and no units means the whole organization."""
+
+    accounts: tuple[str, ...] = ()
+    organizational_units: tuple[str, ...] = ()
+    detect_only: bool = False
+
+    @classmethod
+    def parse(cls, given: object) -> SweepRequest:
+        """The request in an execution's input.
+
+        Raises InvalidSweepInputError, whose message names the field and what is wrong with it.
+        """
+        if not isinstance(given, dict):
+            raise InvalidSweepInputError("input: must be a JSON object, for example {}")
+        for field in given:
+            if field not in _FIELDS:
+                raise InvalidSweepInputError(
+                    f"{field}: unknown field; allowed are {', '.join(_FIELDS)}"
+                )
+        detect_only = given.get("detect_only", False)
+        if not isinstance(detect_only, bool):
+            raise InvalidSweepInputError("detect_only: must be true or false")
+        return cls(
+            accounts=_ids(given, "accounts", ACCOUNT_ID, "a 12-digit account id"),
+            organizational_units=_ids(
+                given,
+                "organizational_units",
+                ORGANIZATIONAL_UNIT_ID,
+                "the id of an organizational unit like ou-ab12-cdefgh34, or of the root",
+            ),
+            detect_only=detect_only,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request as the next states read it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the check of an account came to: CLEAN, ROOT_KEYS or UNKNOWN with the reason."""
+
+    account_id: str
+    state: AccountState
+    reason: str = ""
+
+
+def sweep_id_for(*, execution_arn: str, started_at: str) -> str:
+    """The id of the sweep that an execution makes: sorts by time, differs for each execution.
+
+    `started_at` is the execution's start, ISO 8601 in UTC.
+    """
+    stamp = started_at[:19].replace("-", "").replace(":", "")
+    return f"{stamp}Z-{hashlib.sha256(execution_arn.encode()).hexdigest()[:8]}"
+
+
+def batches(accounts: Sequence[Account], *, size: int, sweep_id: str) -> list[dict[str, Any]]:
+    """The accounts to check, cut into inputs of the check function.
+
+    There is at least one batch: a Distributed Map has to have something to read.
+    """
+    ids = [account.id for account in accounts if account.is_checked]
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)] or [[]]
+    return [
+        {"sweep_id": sweep_id, "batch": number, "account_ids": part}
+        for number, part in enumerate(parts)
+    ]
+
+
+class SweepFiles:
+    """Reads and writes the files of one sweep."""
+
+    def __init__(self, s3: S3Client, *, bucket: str, sweep_id: str) -> None:
+        """`bucket` is the report bucket of the stack."""
+        self._s3 = s3
+        self._bucket = bucket
+        self._prefix = f"sweeps/{sweep_id}/"
+
+    def write_accounts(self, accounts: Sequence[Account]) -> None:
+        """Keep the list of accounts that the report has to account for."""
+        self._write("accounts.json", [asdict(account) for account in accounts])
+
+    def read_accounts(self) -> list[Account]:
+        """The accounts of the sweep, as they were listed."""
+        return [
+            Account(**{**item, "parents": tuple(item["parents"])})
+            for item in self._read("accounts.json")
+        ]
+
+    def write_batches(self, lines: Iterable[dict[str, Any]]) -> str:
+        """Write one batch a line; return the key, for the Distributed Map's reader."""
+        body = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        return self._put("batches.jsonl", body, "application/jsonl")
+
+    def write_findings(self, batch: int, findings: Sequence[Finding]) -> None:
+        """Keep what the check of a batch found. Writing it again replaces it."""
+        self._write(f"checked/{batch:06}.json", [asdict(finding) for finding in findings])
+
+    def read_findings(self) -> dict[str, Finding]:
+        """What was found, by account id. An account whose batch failed is not in it."""
+        keys = [
+            entry["Key"]
+            for page in self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}checked/"
+            )
+            for entry in page.get("Contents", [])
+        ]
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return {
+                item["account_id"]: Finding(
+                    item["account_id"], AccountState(item["state"]), item["reason"]
+                )
+                for items in pool.map(self._get, keys)
+                for item in items
+            }
+
+    def write_cases(self, cases: dict[str, dict[str, Any]]) -> None:
+        """Keep what is known of each account with root access keys, by account id."""
+        self._write("cases.json", cases)
+
+    def read_cases(self) -> dict[str, dict[str, Any]]:
+        """What `write_cases` kept."""
+        cases: dict[str, dict[str, Any]] = self._read("cases.json")
+        return cases
+
+    def write_report(self, report: dict[str, Any]) -> str:
+        """Write the report; return its address, `s3://bucket/key`."""
+        key = self._put("report.json", json.dumps(report, indent=1), "application/json")
+        return f"s3://{self._bucket}/{key}"
+
+    def _write(self, name: str, content: Any) -> None:
+        self._put(name, json.dumps(content, separators=(",", ":")), "application/json")
+
+    def _put(self, name: str, body: str, content_type: str) -> str:
+        key = self._prefix + name
+        self._s3.put_object(
+            Bucket=self._bucket, Key=key, Body=body.encode(), ContentType=content_type
+        )
+        return key
+
+    def _read(self, name: str) -> Any:
+        return self._get(self._prefix + name)
+
+    def _get(self, key: str) -> Any:
+        return json.load(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"])
+
+
+def report(
+    *,
+    sweep_id: str,
+    started_at: str,
+    finished_at: str,
+    accounts: Sequence[Account],
+    findings: dict[str, Finding],
+    cases: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The report: every listed account in exactly one state, in the shape of `report.json`."""
+    return {
+        "sweep_id": sweep_id,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "accounts": [
+            _row(account, findings.get(account.id), cases.get(account.id, {}))
+            for account in accounts
+        ],
+    }
+
+
+def counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many accounts there are in all and in each state, as the sweep's output shows it."""
+    states = Counter(AccountState(row["state"]) for row in rows)
+    return {"total": states.total()} | {
+        state.lower(): states[state]
+        for state in (
+            AccountState.CLEAN,
+            AccountState.ROOT_KEYS,
+            AccountState.EXCEPTED,
+            AccountState.UNKNOWN,
+            AccountState.SKIPPED,
+        )
+    }
+
+
+def _row(account: Account, finding: Finding | None, known: dict[str, Any]) -> dict[str, Any]:
+    state, reason = _state_and_reason(account, finding)
+    return {
+        "id": account.id,
+        "name": account.name,
+        "ou": account.ou,
+        "state": known.get("state", state),
+        "reason": known.get("reason", reason),
+        "keys": known.get("keys", []),
+        "case": known.get("case"),
+    }
+
+
+def _state_and_reason(account: Account, finding: Finding | None) -> tuple[AccountState, str]:
+    if not account.is_checked:
+        return AccountState.SKIPPED, f"the account is {account.organizations_state}"
+    if finding is None:
+        return AccountState.UNKNOWN, (
+            "the check of its batch did not finish; the Map Run of this sweep's execution says why"
+        )
+    return finding.state, finding.reason
+
+
+def _ids(
+    given: dict[str, Any], field: str, pattern: re.Pattern[str], meaning: str
+) -> tuple[str, ...]:
+    if field not in given:
+        return ()
+    values = given[field]
+    if not isinstance(values, list) or not values:
+        raise InvalidSweepInputError(
+            f"{field}: must be a list of at least one id; leave it out to sweep every account"
+        )
+    for position, value in enumerate(values):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise InvalidSweepInputError(f"{field}[{position}]: {str(value)[:60]!r} is not {meaning}")
+    return tuple(dict.fromkeys(values))

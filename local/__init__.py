@@ -1,0 +1,1 @@
+"""AWS on a laptop: the embedded AWS and its pretend organization. Never shipped."""
