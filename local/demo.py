@@ -327,7 +327,7 @@ def _times(organization: Organization, auto: str | None) -> dict[str, str]:
     if auto is None:
         return {"ApprovalTimeoutSeconds": "3600", "ManualRemovalTimeoutSeconds": "3600"}
     with_keys = sum(bool(entry.access_keys) for entry in organization.accounts)
-    seconds = str(20 + with_keys)
+    seconds = str(16 + with_keys // 2)
     return {
         "ApprovalTimeoutSeconds": seconds,
         "ManualRemovalTimeoutSeconds": seconds,

@@ -60,7 +60,7 @@ UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
 FOREVER = 99_999_999.0
 
 # A laptop has room for this many invocations at once; on AWS the others would run elsewhere.
-_room = threading.BoundedSemaphore(8)
+_room = threading.BoundedSemaphore(4)
 _start_lock = threading.RLock()
 _token_lock = threading.Lock()
 _open: dict[str, Callback] = {}

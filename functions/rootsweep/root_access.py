@@ -35,7 +35,7 @@ ROOT_SESSION_SECONDS = 900  # The longest that AWS allows (STS API, AssumeRoot).
 CALLS = Config(
     connect_timeout=3,
     read_timeout=10,
-    retries={"mode": "standard", "total_max_attempts": 5},
+    retries={"mode": "standard", "total_max_attempts": 4},
     max_pool_connections=64,
 )
 _AUDIT = "IAMAuditRootUserCredentials"
