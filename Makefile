@@ -9,7 +9,6 @@ PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13 3.14,$(shell command -v p
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
-export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test local local-down check lock clean
@@ -51,5 +50,5 @@ clean: ## Remove what was installed and built
 		{ echo "Rootsweep needs Python 3.11 to 3.14; say which with: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing the tools into .venv (once)"
 	@"$(PYTHON)" -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --requirement requirements-dev.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@

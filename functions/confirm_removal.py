@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import boto3
-
 from rootsweep import cases, root_access
 
 PARTITION = os.environ["PARTITION"]

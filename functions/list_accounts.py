@@ -7,7 +7,6 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-
 from rootsweep import accounts, sweeps
 from rootsweep.errors import InvalidSweepInputError
 
@@ -39,9 +38,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         ) from error
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     files.write_accounts(chosen)
-    key = files.write_batches(
-        sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=event["sweep_id"])
-    )
+    key = files.write_batches(sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=event["sweep_id"]))
     return {
         "sweep_id": event["sweep_id"],
         "started_at": event["started_at"],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-
 from rootsweep import cases
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
@@ -43,8 +43,6 @@ def reason_text(reason: Any) -> str:
     if not isinstance(reason, dict):
         return str(reason)
     cause = str(reason.get("Cause", ""))
-    try:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         cause = str(json.loads(cause)["errorMessage"])
-    except (ValueError, KeyError, TypeError):
-        pass
     return f"{reason.get('Error')}: {cause}"[:2000]

@@ -167,9 +167,7 @@ class Demo:
         return report
 
     def _progress(self, report: dict[str, Any]) -> list[Progress]:
-        return [
-            Progress(row["id"], row["case"]["id"]) for row in report["accounts"] if row["case"]
-        ]
+        return [Progress(row["id"], row["case"]["id"]) for row in report["accounts"] if row["case"]]
 
     def _wait(self, progress: list[Progress], is_over: Any, answer: str | None = None) -> None:
         while True:
@@ -273,7 +271,9 @@ class Demo:
             if gone and not remediated:
                 problems.append(f"{account_id}: {', '.join(sorted(gone))} was deleted")
             if remediated and now[account_id]:
-                problems.append(f"{account_id}: {', '.join(sorted(now[account_id]))} is still there")
+                problems.append(
+                    f"{account_id}: {', '.join(sorted(now[account_id]))} is still there"
+                )
         return problems
 
     def _keys(self) -> dict[str, set[str]]:
@@ -287,7 +287,9 @@ class Demo:
         self, rows: list[dict[str, Any]], outcomes: dict[str, Progress], title: str
     ) -> Table:
         """Accounts with something to say one by one, then how many there are of each state."""
-        table = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False, expand=True)
+        table = Table(
+            title=f"\n{title}", title_justify="left", box=None, pad_edge=False, expand=True
+        )
         for heading in ("Account", "State", "Case"):
             table.add_column(heading, no_wrap=True)
         table.add_column("Name, root keys or reason", overflow="ellipsis", no_wrap=True, ratio=1)

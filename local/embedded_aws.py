@@ -13,8 +13,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from local.organization import Organization, OrganizationFileError, load
 

@@ -26,7 +26,8 @@ li a{text-decoration:none;display:block}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:0 1rem;margin:0 0 1rem}
 dt{opacity:.7}dd{margin:0;overflow-wrap:anywhere}
 iframe{width:100%;height:34rem;border:1px solid #8886;border-radius:.4rem}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid #8886;border-radius:.4rem;padding:1rem}
+pre{white-space:pre-wrap;overflow-wrap:anywhere}
+pre{border:1px solid #8886;border-radius:.4rem;padding:1rem}
 """
 _environment = Environment(
     autoescape=True,

@@ -5,6 +5,7 @@ Speaks to the embedded AWS only as anyone would speak to AWS: SAM CLI, boto3 and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -51,11 +52,13 @@ class Stack:
 
     def client(self, service: str) -> Any:
         """A boto3 client that acts as the security account."""
-        return boto3.client(service, **_client_settings(self.endpoint, self.account))
+        session: Any = boto3
+        return session.client(service, **_client_settings(self.endpoint, self.account))
 
     def resource(self, service: str) -> Any:
         """A boto3 resource that acts as the security account."""
-        return boto3.resource(service, **_client_settings(self.endpoint, self.account))
+        session: Any = boto3
+        return session.resource(service, **_client_settings(self.endpoint, self.account))
 
     def to_json(self) -> str:
         """The content of `.local/stack.json`."""
@@ -191,10 +194,8 @@ def _end_group(pid: int) -> None:
             return
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
             try:
                 os.killpg(pid, 0)
             except (ProcessLookupError, PermissionError):
@@ -233,7 +234,7 @@ def _sam(*arguments: str, endpoint: str, account: str) -> None:
     if done.returncode:
         said = [line for line in log.read_text().splitlines() if line.strip()]
         raise StackError(
-            f"sam {arguments[0]} failed: {said[-1] if said else 'it said nothing'} (all of it: {log})"
+            f"sam {arguments[0]} failed: {said[-1] if said else 'without a word'} (see {log})"
         )
 
 

@@ -1,1 +1,1 @@
-"""What Rootsweep knows. Modules here never read an event or the environment and never make a client."""
+"""What Rootsweep knows. Modules here read no event and no environment."""

@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 
 
 class Outcome(StrEnum):
-    """Where a case stands or how it ended; spelled the same in table, mail, page, report and log."""
+    """Where a case stands or how it ended; spelled the same everywhere."""
 
     AWAITING_APPROVAL = "AWAITING_APPROVAL"
     AWAITING_REMOVAL = "AWAITING_REMOVAL"
@@ -158,7 +158,7 @@ def open_case(
     However many sweeps come here at once, one wins and the others get the winner's case.
     """
     case_id = case_id_for(account.id, now=now)
-    case = {
+    case: dict[str, Any] = {
         **_case_key(case_id),
         "schema": SCHEMA_VERSION,
         "case_id": case_id,
@@ -170,7 +170,11 @@ def open_case(
         "opened_at": _iso(now),
         "execution_arn": execution_arn(remediate_arn, case_id),
     }
-    lock = {**_open_case_key(account.id), "schema": SCHEMA_VERSION, "case_id": case_id}
+    lock: dict[str, Any] = {
+        **_open_case_key(account.id),
+        "schema": SCHEMA_VERSION,
+        "case_id": case_id,
+    }
     absent = "attribute_not_exists(pk)"
     try:
         table.meta.client.transact_write_items(
@@ -390,9 +394,7 @@ def find_exception(table: Table, *, account_id: str, now: datetime) -> AccountEx
     item: dict[str, Any] | None = table.get_item(Key=_exception_key(account_id)).get("Item")
     if item is None or item["until"] < f"{now:%Y-%m-%d}":
         return None
-    return AccountException(
-        **{name: item[name] for name in AccountException.__dataclass_fields__}
-    )
+    return AccountException(**{name: item[name] for name in AccountException.__dataclass_fields__})
 
 
 def save_link(table: Table, *, secret: str, link: Link) -> None:

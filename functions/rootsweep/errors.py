@@ -10,7 +10,7 @@ class InvalidSweepInputError(Exception):
 
 
 class PrerequisiteError(Exception):
-    """When the organization or this stack lacks something without which a sweep cannot do its work."""
+    """When the organization or this stack lacks something that a sweep cannot do without."""
 
 
 class RootSessionDeniedError(Exception):

@@ -68,7 +68,8 @@ class RootKey:
     @classmethod
     def from_dict(cls, item: dict[str, Any]) -> Self:
         """The key from what `to_dict` made of it."""
-        return cls(**{name: item.get(name) for name in cls.__dataclass_fields__})
+        known = {name: item[name] for name in cls.__dataclass_fields__ if name in item}
+        return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:
         """The key as the table and the report hold it."""

@@ -250,5 +250,7 @@ def _ids(
         )
     for position, value in enumerate(values):
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise InvalidSweepInputError(f"{field}[{position}]: {str(value)[:60]!r} is not {meaning}")
+            raise InvalidSweepInputError(
+                f"{field}[{position}]: {str(value)[:60]!r} is not {meaning}"
+            )
     return tuple(dict.fromkeys(values))
