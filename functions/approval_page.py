@@ -67,12 +67,12 @@ def decide(
     if len(body) > MAX_BODY_BYTES:
         return 413, messages.notice_page("too_large")
     form = read_form(event, body)
-    if form is None:
+    if form is None or "token" not in form:
         return 400, messages.notice_page("bad_request")
     if not case.is_decidable:
         return 409, notice(case)
-    if not approvals.is_page_token(form.get("token", ""), secret, case):
-        # The page was made from other evidence, or the form is not from the page at all.
+    if not approvals.is_page_token(form["token"], secret, case):
+        # The page was made from other evidence, or the token was made up.
         return 409, messages.notice_page("superseded", case=case)
     try:
         decision = approvals.decision_from(form, case=case, link=link, now=now)

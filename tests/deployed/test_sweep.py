@@ -1,0 +1,138 @@
+"""Sweeps of the deployed stack on the embedded AWS."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.deployed.conftest import MANAGEMENT_ACCOUNT, ORGANIZATION, SECURITY_ACCOUNT, Deployed
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"accounts": ["12345"]}, "accounts[0]"),
+        ({"organizational_units": ["Workloads"]}, "organizational_units[0]"),
+        ({"detect_only": "yes"}, "detect_only"),
+        ({"acounts": ["400000000001"]}, "acounts"),
+    ],
+)
+def test_a_bad_input_fails_the_first_state_and_names_the_field(
+    deployed: Deployed, given: dict, named: str
+) -> None:
+    execution = deployed.start_sweep(**given)
+
+    described = deployed.ended(execution)
+
+    assert described["status"] == "FAILED"
+    assert described["error"] == "InvalidSweepInputError"
+    assert named in described["cause"]
+    history = deployed.stepfunctions.get_execution_history(executionArn=execution)["events"]
+    entered = [event for event in history if event["type"].endswith("StateEntered")]
+    assert [event["stateEnteredEventDetails"]["name"] for event in entered] == [
+        "Check prerequisites"
+    ]
+
+
+def test_an_account_that_is_not_in_the_organization_is_refused(deployed: Deployed) -> None:
+    described = deployed.ended(deployed.start_sweep(accounts=["499999999999"]))
+
+    assert described["error"] == "InvalidSweepInputError"
+    assert "accounts: 499999999999" in described["cause"]
+
+
+def test_detect_only_reports_every_account_and_opens_no_case(deployed: Deployed) -> None:
+    output = deployed.sweep(detect_only=True)
+
+    listed = {entry["id"] for entry in ORGANIZATION["accounts"]}
+    assert output["rows"].keys() == listed | {MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT}
+    assert output["accounts"]["total"] == len(output["rows"])
+    assert sum(output["accounts"].values()) == 2 * len(output["rows"])
+    assert output["cases_opened"] == 0
+    row = output["rows"]["400000000001"]
+    assert row["state"] == "ROOT_KEYS"
+    assert row["ou"] == "Workloads/Prod"
+    assert [(key["id"], key["status"]) for key in row["keys"]] == [
+        ("AKIAEXAMPLE000000001", "Active"),
+        ("AKIAEXAMPLE000000002", "Inactive"),
+    ]
+
+
+def test_a_unit_brings_the_accounts_below_it_too(deployed: Deployed) -> None:
+    organizations = deployed.as_management("organizations")
+    root = organizations.list_roots()["Roots"][0]["Id"]
+    units = organizations.list_organizational_units_for_parent(ParentId=root)
+    unit = next(u["Id"] for u in units["OrganizationalUnits"] if u["Name"] == "Filtered")
+
+    output = deployed.sweep(organizational_units=[unit], detect_only=True)
+
+    assert output["rows"].keys() == {"400000000005", "400000000006"}
+
+
+def test_two_sweeps_at_once_open_one_case_and_send_one_mail(deployed: Deployed) -> None:
+    executions = [deployed.start_sweep(accounts=["400000000002"]) for _ in range(2)]
+    for execution in executions:
+        assert deployed.ended(execution)["status"] == "SUCCEEDED"
+    mail = deployed.mail_about("400000000002")
+    again = deployed.sweep(accounts=["400000000002"])
+
+    cases = [
+        item
+        for item in deployed.table.scan()["Items"]
+        if item["sk"] == "CASE" and item["account_id"] == "400000000002"
+    ]
+    assert len(cases) == 1
+    assert again["cases_opened"] == 0
+    assert again["rows"]["400000000002"]["case"]["id"] == cases[0]["case_id"]
+    assert deployed.mails_about("400000000002") == [mail]
+    deployed.approve("400000000002", mail.link)
+    deployed.case_when("400000000002", "REMEDIATED")
+    assert len(deployed.mails_about("400000000002")) == 1
+
+
+def test_without_root_credentials_management_a_sweep_says_how_to_enable_it(
+    deployed: Deployed,
+) -> None:
+    iam = deployed.as_management("iam")
+    iam.disable_organizations_root_credentials_management()
+    try:
+        described = deployed.ended(deployed.start_sweep(accounts=["400000000006"]))
+        detected = deployed.sweep(accounts=["400000000006"], detect_only=True)
+    finally:
+        iam.enable_organizations_root_credentials_management()
+
+    assert described["error"] == "PrerequisiteError"
+    assert "enable-organizations-root-credentials-management" in described["cause"]
+    assert detected["rows"]["400000000006"]["state"] == "CLEAN"
+
+
+def test_an_unverified_sender_stops_a_sweep_that_would_send_mail(deployed: Deployed) -> None:
+    ses = deployed.stack.client("sesv2")
+    ses.delete_email_identity(EmailIdentity="rootsweep@example.com")
+    try:
+        described = deployed.ended(deployed.start_sweep(accounts=["400000000006"]))
+    finally:
+        ses.create_email_identity(EmailIdentity="rootsweep@example.com")
+
+    assert described["error"] == "PrerequisiteError"
+    assert "create-email-identity" in described["cause"]
+
+
+def test_a_case_whose_execution_was_stopped_is_asked_about_again(
+    deployed: Deployed, alerts
+) -> None:
+    deployed.sweep(accounts=["400000000013"])
+    deployed.mail_about("400000000013")
+    stopped = deployed.case_of("400000000013")
+    deployed.stepfunctions.stop_execution(executionArn=stopped["execution_arn"])
+
+    deployed.sweep(accounts=["400000000013"])
+
+    reopened = deployed.case_of("400000000013")
+    assert reopened["case_id"] != stopped["case_id"]
+    old = deployed.table.get_item(Key={"pk": stopped["pk"], "sk": "CASE"})["Item"]
+    assert old["outcome"] == "FAILED"
+    deployed.mail_about("400000000013", number=2)
+    deployed.until(
+        lambda: any("ABORTED" in text and stopped["case_id"] in text for text in alerts()),
+        "the security team to be told of the stopped execution",
+    )
