@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import boto3
 from botocore.config import Config
+
 from rootsweep import approvals, cases, messages
 from rootsweep.errors import CaseEndedError
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
 from rootsweep import cases, root_access
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])

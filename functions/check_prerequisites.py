@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
+
 from rootsweep import sweeps
 from rootsweep.errors import PrerequisiteError
 

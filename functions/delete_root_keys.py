@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
+
 from rootsweep import cases, root_access
 
 PARTITION = os.environ["PARTITION"]

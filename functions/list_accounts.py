@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from rootsweep import accounts, sweeps
 from rootsweep.errors import InvalidSweepInputError
 

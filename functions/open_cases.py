@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
 from rootsweep import cases, root_access, sweeps
 from rootsweep.accounts import Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
+
 from rootsweep import cases
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from rootsweep import accounts, approvals, cases, messages
 
 APPROVAL_URL = os.environ["APPROVAL_URL"]

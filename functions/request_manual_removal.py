@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from rootsweep import accounts, cases, messages
 
 APPROVER_TAG = os.environ["APPROVER_TAG"]

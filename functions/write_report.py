@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
+
 from rootsweep import sweeps
 
 BUCKET = os.environ["BUCKET"]

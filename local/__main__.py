@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from local import demo, stack
-from local.organization import OrganizationFileError, load
+from local.organization import Organization, OrganizationFileError, load
 
 
 def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     try:
         if arguments.command == "down":
             print("Stopped." if stack.stop_background() else "Nothing was running.")
             return 0
         parameters = _parameters(arguments.parameters)
         organization = load(arguments.organization)
-        if stack.is_running_in_background():
-            raise stack.StackError("a stack is running already; stop it with: make local-down")
         if arguments.command == "demo":
             return demo.run(
                 arguments.organization,
@@ -31,7 +30,7 @@ def main() -> int:
                 auto=arguments.auto or None,
                 parameters=parameters,
             )
-        _up(arguments, parameters)
+        _up(arguments, organization, parameters)
     except (OrganizationFileError, stack.StackError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -41,8 +40,11 @@ def main() -> int:
     return 0
 
 
-def _up(arguments: argparse.Namespace, parameters: dict[str, str]) -> None:
-    organization = load(arguments.organization)
+def _up(
+    arguments: argparse.Namespace, organization: Organization, parameters: dict[str, str]
+) -> None:
+    if stack.is_running_in_background():
+        raise stack.StackError("a stack is running already; stop it with: make local-down")
     aws = stack.EmbeddedAws(
         port=arguments.port, organization=arguments.organization, background=True
     )
@@ -51,6 +53,7 @@ def _up(arguments: argparse.Namespace, parameters: dict[str, str]) -> None:
         print("Building and deploying the stack", flush=True)
         stack.build()
         deployed = stack.deploy(aws, organization, parameters)
+        deployed.save()
     except BaseException:
         stack.stop_background()
         raise

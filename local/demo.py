@@ -19,9 +19,9 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rootsweep import cases
 
 from local import stack
+from rootsweep import cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +34,16 @@ if not console.is_terminal:
     console.width = 120  # A log has no width of its own.
 
 WAITING = {cases.Outcome.AWAITING_APPROVAL, cases.Outcome.AWAITING_REMOVAL}
+# Accounts are shown in this order.
 _STYLES = {
+    "ROOT_KEYS": "red",
+    "UNKNOWN": "yellow",
+    "EXCEPTED": "yellow",
     "CLEAN": "green",
     "REMEDIATED": "green",
     "RESOLVED": "green",
-    "ROOT_KEYS": "red",
     "FAILED": "red",
     "ESCALATED": "red",
-    "UNKNOWN": "yellow",
-    "EXCEPTED": "yellow",
     "DECLINED": "yellow",
     "AWAITING_APPROVAL": "cyan",
     "AWAITING_REMOVAL": "cyan",
@@ -85,7 +86,6 @@ def run(
         problems = demo.sweep_and_answer()
     finally:
         aws.stop()
-        (stack.STATE / "stack.json").unlink(missing_ok=True)
     console.print(f"[dim]{time.monotonic() - started:.0f} s[/dim]")
     for problem in problems:
         console.print(f"[red]{escape(problem)}[/red]", soft_wrap=True)
@@ -293,7 +293,10 @@ class Demo:
         for heading in ("Account", "State", "Case"):
             table.add_column(heading, no_wrap=True)
         table.add_column("Name, root keys or reason", overflow="ellipsis", no_wrap=True, ratio=1)
-        shown = [row for row in rows if row["state"] != "CLEAN"]
+        shown = sorted(
+            (row for row in rows if row["state"] != "CLEAN"),
+            key=lambda row: list(_STYLES).index(row["state"]),
+        )
         limit = 40
         for row in shown[:limit]:
             case = outcomes.get(row["id"])
@@ -329,7 +332,7 @@ def _times(organization: Organization, auto: str | None) -> dict[str, str]:
     if auto is None:
         return {"ApprovalTimeoutSeconds": "3600", "ManualRemovalTimeoutSeconds": "3600"}
     with_keys = sum(bool(entry.access_keys) for entry in organization.accounts)
-    seconds = str(16 + with_keys // 2)
+    seconds = str(max(20, 12 + with_keys))
     return {
         "ApprovalTimeoutSeconds": seconds,
         "ManualRemovalTimeoutSeconds": seconds,

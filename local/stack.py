@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,19 +60,19 @@ class Stack:
         session: Any = boto3
         return session.resource(service, **_client_settings(self.endpoint, self.account))
 
-    def to_json(self) -> str:
-        """The content of `.local/stack.json`."""
-        return json.dumps(self.__dict__, indent=1) + "\n"
+    def save(self) -> None:
+        """Write `.local/stack.json`, by which others find the stack."""
+        (STATE / "stack.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 class EmbeddedAws:
-    """The process of the embedded AWS, with its log in `.local/aws.log`."""
+    """The process of the embedded AWS, with its log in `.local/`."""
 
     def __init__(self, *, port: int, organization: Path, background: bool) -> None:
         """With `background` it outlives this process, and `stop_background` ends it."""
         self.endpoint = f"http://127.0.0.1:{port}"
         STATE.mkdir(exist_ok=True)
-        self._log = STATE / "aws.log"
+        self._log = STATE / f"aws-{port}.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [
@@ -139,15 +139,13 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
         for output in described["Stacks"][0].get("Outputs", [])
     }
     _map_domain(outputs["ApprovalApiId"], settings)
-    stack = Stack(
+    return Stack(
         endpoint=aws.endpoint,
         region=REGION,
         account=account,
         inbox=f"{aws.endpoint}/_rootsweep/inbox",
         outputs=outputs,
     )
-    (STATE / "stack.json").write_text(stack.to_json())
-    return stack
 
 
 def build() -> None:
@@ -180,6 +178,9 @@ def is_running_in_background() -> bool:
 
 def _is_embedded_aws(pid: int) -> bool:
     # A process id can have been given to somebody else meanwhile.
+    proc = Path(f"/proc/{pid}/cmdline")
+    if Path("/proc/self").exists():
+        return proc.exists() and b"local.embedded_aws" in proc.read_bytes()
     listed = subprocess.run(
         ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )

@@ -7,7 +7,15 @@ from typing import Any
 
 _STATES = ["ACTIVE"] * 30 + ["PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"]
 _UNITS = ["Workloads/Prod", "Workloads/Test", "Security", "Sandbox/People/Interns", "root"]
-_NAMES = ["billing", "Ürün", "data & ml", "'; DROP TABLE", "=cmd|' /C calc'!A0", "<b>bold</b>", "日本"]
+_NAMES = [
+    "billing",
+    "Ürün",
+    "data & ml",
+    "'; DROP TABLE",
+    "=cmd|' /C calc'!A0",
+    "<b>bold</b>",
+    "日本",
+]
 
 
 def organization(*, accounts: int, with_keys: float, seed: int) -> dict[str, Any]:

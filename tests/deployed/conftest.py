@@ -14,6 +14,7 @@ import boto3
 import httpx
 import pytest
 import yaml
+
 from local import stack
 from local.organization import load
 
@@ -61,6 +62,7 @@ ORGANIZATION = {
         ),
         account(13, key(13)),
         account(14, key(14)),
+        account(16, key(16), key(17, status="Inactive"), ou="Workloads/Prod"),
         account(15, key(15), tags={"rootsweep-approver": "not an address"}),
     ],
 }
@@ -150,7 +152,9 @@ class Deployed:
 
     def mail_about(self, account_id: str, number: int = 1) -> Mail:
         return self.until(
-            lambda: mails[number - 1] if len(mails := self.mails_about(account_id)) >= number else 0,
+            lambda: (
+                mails[number - 1] if len(mails := self.mails_about(account_id)) >= number else 0
+            ),
             f"mail {number} about {account_id}",
         )
 
@@ -222,6 +226,18 @@ def alerts(deployed: Deployed) -> Iterator[Callable[[], list[str]]]:
     sqs, sns = deployed.stack.client("sqs"), deployed.stack.client("sns")
     queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "sqs:SendMessage",
+                "Principal": {"Service": "sns.amazonaws.com"},
+                "Resource": arn["QueueArn"],
+            }
+        ],
+    }
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
     subscription = sns.subscribe(
         TopicArn=deployed.stack.outputs["AlertTopicArn"],
         Protocol="sqs",

@@ -48,12 +48,12 @@ def test_detect_only_reports_every_account_and_opens_no_case(deployed: Deployed)
     assert output["accounts"]["total"] == len(output["rows"])
     assert sum(output["accounts"].values()) == 2 * len(output["rows"])
     assert output["cases_opened"] == 0
-    row = output["rows"]["400000000001"]
+    row = output["rows"]["400000000016"]
     assert row["state"] == "ROOT_KEYS"
     assert row["ou"] == "Workloads/Prod"
     assert [(key["id"], key["status"]) for key in row["keys"]] == [
-        ("AKIAEXAMPLE000000001", "Active"),
-        ("AKIAEXAMPLE000000002", "Inactive"),
+        ("AKIAEXAMPLE000000016", "Active"),
+        ("AKIAEXAMPLE000000017", "Inactive"),
     ]
 
 
