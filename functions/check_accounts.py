@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 BUCKET = os.environ["BUCKET"]
 CONCURRENCY = 16
-# What one account may take at the worst, retries included, before the function itself must end.
-RESERVE_MILLISECONDS = 60_000
+# What one account may take at the worst, two calls with all their retries (root_access.CALLS),
+# before the function itself must end.
+RESERVE_MILLISECONDS = 90_000
 log = logging.getLogger()
 s3 = boto3.client("s3")
 reader = root_access.SummaryReader(

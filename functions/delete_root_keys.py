@@ -22,6 +22,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     case, approved = cases.approved_keys(table, case_id=event["case_id"])
     iam = root_access.delete_session(sts, account_id=case.account_id, partition=PARTITION)
-    deleted = root_access.delete_root_keys(iam, account_id=case.account_id, approved=approved)
-    cases.record_deleted(table, case_id=case.id, key_ids=deleted, now=datetime.now(UTC))
+    deleted = []
+    for key_id in root_access.delete_root_keys(iam, account_id=case.account_id, approved=approved):
+        # One by one, so that the record is true even if the next deletion fails.
+        cases.record_deleted(table, case_id=case.id, key_id=key_id, now=datetime.now(UTC))
+        deleted.append(key_id)
     return {"deleted_key_ids": deleted}

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 
 from rootsweep import cases
+from rootsweep.text import plain
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
@@ -31,9 +32,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {
         "case_id": case.id,
         "account_id": case.account_id,
-        "account_name": case.account_name,
+        "account_name": plain(case.account_name),
         "outcome": case.outcome,
-        "reason": case.reason,
+        "reason": plain(case.reason, 1000),
         "decided_by": case.decision.by if case.decision else "nobody",
         "execution_arn": case.execution_arn,
     }

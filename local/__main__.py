@@ -46,7 +46,10 @@ def _up(
     if stack.is_running_in_background():
         raise stack.StackError("a stack is running already; stop it with: make local-down")
     aws = stack.EmbeddedAws(
-        port=arguments.port, organization=arguments.organization, background=True
+        port=arguments.port,
+        organization=arguments.organization,
+        background=True,
+        parameters=parameters,
     )
     try:
         aws.wait_until_ready()

@@ -73,7 +73,7 @@ def run(
 ) -> int:
     """Run the demo; return 0 only if everything ended as the organization file says."""
     started = time.monotonic()
-    aws = stack.EmbeddedAws(port=port, organization=path, background=False)
+    aws = stack.EmbeddedAws(port=port, organization=path, parameters=parameters)
     try:
         with _phase(f"Starting the embedded AWS with {len(organization.accounts)} accounts"):
             aws.wait_until_ready()

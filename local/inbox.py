@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -69,7 +70,7 @@ def sent() -> list[dict[str, Any]]:
         if key[-1] == "entries"
         for mail in value
     ]
-    return sorted(mails, key=lambda mail: str(mail["Timestamp"]))
+    return sorted(mails, key=lambda mail: float(mail["Timestamp"]))
 
 
 def page(query: str) -> str:
@@ -79,7 +80,7 @@ def page(query: str) -> str:
             "MessageId": mail["MessageId"],
             "Source": mail["Source"],
             "To": mail.get("To", []),
-            "Timestamp": mail["Timestamp"],
+            "Timestamp": f"{datetime.fromtimestamp(mail['Timestamp'], UTC):%H:%M:%S} UTC",
             "Subject": mail.get("RenderedSubject") or mail.get("Subject", ""),
             "BodyText": mail.get("RenderedBodyText") or mail.get("BodyText", ""),
             "BodyHtml": mail.get("RenderedBodyHtml") or mail.get("BodyHtml") or "",

@@ -68,8 +68,19 @@ class Stack:
 class EmbeddedAws:
     """The process of the embedded AWS, with its log in `.local/`."""
 
-    def __init__(self, *, port: int, organization: Path, background: bool) -> None:
-        """With `background` it outlives this process, and `stop_background` ends it."""
+    def __init__(
+        self,
+        *,
+        port: int,
+        organization: Path,
+        background: bool = False,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        """With `background` it outlives this process, and `stop_background` ends it.
+
+        `parameters` are those of the stack; the member role has some of the same name.
+        """
+        shared = {"RootsweepStackName": STACK_NAME, **(parameters or {})}
         self.endpoint = f"http://127.0.0.1:{port}"
         STATE.mkdir(exist_ok=True)
         self._log = STATE / f"aws-{port}.log"
@@ -78,7 +89,7 @@ class EmbeddedAws:
                 [
                     *(sys.executable, "-m", "local.embedded_aws"),
                     *("--port", str(port), "--organization", str(organization.resolve())),
-                    *("--parameter", f"RootsweepStackName={STACK_NAME}"),
+                    *(f"--parameter={name}={value}" for name, value in shared.items()),
                 ],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},

@@ -329,15 +329,14 @@ def approved_keys(table: Table, *, case_id: str) -> tuple[Case, tuple[RootKey, .
     return case, case.keys
 
 
-def record_deleted(table: Table, *, case_id: str, key_ids: Sequence[str], now: datetime) -> None:
-    """Add to the case which keys were deleted. Raises CaseEndedError."""
-    if key_ids:
-        _update_open(
-            table,
-            case_id,
-            "SET deleted_keys = list_append(if_not_exists(deleted_keys, :none), :deleted)",
-            {":none": [], ":deleted": [{"id": id, "deleted_at": _iso(now)} for id in key_ids]},
-        )
+def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) -> None:
+    """Add to the case that a key was deleted. Raises CaseEndedError."""
+    _update_open(
+        table,
+        case_id,
+        "SET deleted_keys = list_append(if_not_exists(deleted_keys, :none), :deleted)",
+        {":none": [], ":deleted": [{"id": key_id, "deleted_at": _iso(now)}]},
+    )
 
 
 def record_outcome(

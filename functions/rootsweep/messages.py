@@ -1,14 +1,13 @@
 """Every word a person reads: the mails and the pages. The words are in `templates/`.
 
-Account names, addresses and reasons come from outside. Jinja2 escapes them in HTML; `plain` takes
-out what could break a header, start a line of its own or turn the reading direction.
+Account names, addresses and reasons come from outside. Jinja2 escapes them in HTML, and
+`rootsweep.text.plain` makes one harmless line of each.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+
+from rootsweep.text import plain
 
 if TYPE_CHECKING:
     from datetime import date
@@ -72,18 +73,6 @@ class Mail:
         return answer["MessageId"]
 
 
-def plain(text: object, limit: int = 200) -> str:
-    """Text from outside as one line without control, direction or zero-width characters."""
-    kept = (
-        " " if unicodedata.category(character) in ("Zl", "Zp") or character.isspace() else character
-        for character in str(text)
-        if unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn")
-        and (unicodedata.category(character) != "Cc" or character.isspace())
-    )
-    line = " ".join("".join(kept).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def approval_mail(case: Case, *, page_url: str, now: datetime) -> Mail:
     """The mail that asks whether the root access keys of an account may be deleted."""
     return _mail("approval_mail", case, subject=_subject(case), page_url=page_url, now=now)
@@ -96,6 +85,7 @@ def manual_removal_mail(case: Case, *, is_management_account: bool, now: datetim
         case,
         subject=_subject(case),
         is_management_account=is_management_account,
+        is_denied_by_policy="service control policy" in case.reason,
         now=now,
     )
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -23,7 +24,7 @@ from botocore.exceptions import ClientError
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_sts import STSClient
@@ -34,7 +35,7 @@ ROOT_SESSION_SECONDS = 900  # The longest that AWS allows (STS API, AssumeRoot).
 # For calls about one account: patient with throttling, but it must not hold up the others for long.
 CALLS = Config(
     connect_timeout=3,
-    read_timeout=10,
+    read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 4},
     max_pool_connections=64,
 )
@@ -87,19 +88,11 @@ class RootSummary:
 
 
 class SummaryReader:
-    """Reads account summaries, two calls an account, from any number of threads.
-
-    One STS client and one IAM client serve every account: the IAM client asks for its credentials
-    at each call, and gets those of the account that the calling thread reads. Making a client for
-    each account would cost a hundred times what the calls do.
-    """
+    """Reads account summaries, two calls an account, from any number of threads."""
 
     def __init__(self, *, partition: str, audit_role_name: str | None) -> None:
         """Without an `audit_role_name` root sessions under the audit task policy are used."""
-        self._credentials = _CredentialsOfThisThread()
-        session = botocore.session.get_session()
-        session.register_component("credential_provider", self._credentials)
-        self._iam = boto3.Session(botocore_session=session).client("iam", config=CALLS)
+        self._iam, self._credentials = _iam_of_every_account()
         self._sts = boto3.client("sts", config=CALLS)
         self._partition = partition
         self._audit_role_name = audit_role_name
@@ -144,17 +137,42 @@ class _CredentialsOfThisThread(Credentials):
         return frozen
 
 
+@cache
+def _iam_of_every_account() -> tuple[IAMClient, _CredentialsOfThisThread]:
+    """One IAM client for all accounts: at each call it asks whose credentials its thread uses.
+
+    Making a client for each account would cost a hundred times what the calls do.
+    """
+    credentials = _CredentialsOfThisThread()
+    session = botocore.session.get_session()
+    session.register_component("credential_provider", credentials)
+    return boto3.Session(botocore_session=session).client("iam", config=CALLS), credentials
+
+
 def audit_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
     """An IAM client that may look at the root user of an account and change nothing.
 
-    Raises RootSessionDeniedError when AWS refuses; other failures are ClientError.
+    It looks at this account until its thread opens another session. Raises RootSessionDeniedError
+    when AWS refuses; other failures are ClientError.
     """
-    return _root_session(sts, account_id, _AUDIT, partition)
+    iam, credentials = _iam_of_every_account()
+    credentials.use(_open_root_session(sts, account_id, _AUDIT, partition))
+    return iam
 
 
 def delete_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
-    """An IAM client that may delete the root user's credentials. Raises as `audit_session`."""
-    return _root_session(sts, account_id, _DELETE, partition)
+    """An IAM client of its own, which may delete the root user's credentials in this account only.
+
+    Raises as `audit_session`.
+    """
+    session = _open_root_session(sts, account_id, _DELETE, partition)
+    return boto3.client(
+        "iam",
+        config=CALLS,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
+    )
 
 
 def list_root_keys(iam: IAMClient, *, account_id: str) -> list[RootKey]:
@@ -175,8 +193,10 @@ def list_root_keys(iam: IAMClient, *, account_id: str) -> list[RootKey]:
         raise _named(error, account_id) from error
 
 
-def delete_root_keys(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> list[str]:
-    """Delete exactly the approved keys that are still there; return the ids that were deleted.
+def delete_root_keys(
+    iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]
+) -> Iterator[str]:
+    """Delete exactly the approved keys that are still there; yield each id once it is deleted.
 
     Nothing is deleted if the account has a key that is not among the approved ones, or one whose
     status is no longer what the approver saw: raises KeysChangedError. An approved key that is
@@ -189,7 +209,6 @@ def delete_root_keys(iam: IAMClient, *, account_id: str, approved: Sequence[Root
             f"account {account_id}: {_describe(unapproved)} is not what was approved; "
             "nothing was deleted, and the approver is asked again"
         )
-    deleted = []
     for key_id in sorted(key_id for key_id, _ in present):
         try:
             iam.delete_access_key(AccessKeyId=key_id)
@@ -197,8 +216,7 @@ def delete_root_keys(iam: IAMClient, *, account_id: str, approved: Sequence[Root
             continue  # Somebody else was faster; the aim is reached.
         except ClientError as error:
             raise _named(error, account_id) from error
-        deleted.append(key_id)
-    return deleted
+        yield key_id
 
 
 def confirm_removal(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> None:
@@ -275,18 +293,13 @@ def _summary(iam: IAMClient) -> RootSummary:
     )
 
 
-def _root_session(sts: STSClient, account_id: str, task: str, partition: str) -> IAMClient:
+def _open_root_session(
+    sts: STSClient, account_id: str, task: str, partition: str
+) -> CredentialsTypeDef:
     try:
-        session = _assume_root(sts, account_id, task, partition)
+        return _assume_root(sts, account_id, task, partition)
     except ClientError as error:
         raise _named(error, account_id) from error
-    return boto3.client(
-        "iam",
-        config=CALLS,
-        aws_access_key_id=session["AccessKeyId"],
-        aws_secret_access_key=session["SecretAccessKey"],
-        aws_session_token=session["SessionToken"],
-    )
 
 
 def _assume_root(sts: STSClient, account_id: str, task: str, partition: str) -> CredentialsTypeDef:

@@ -206,7 +206,7 @@ class Deployed:
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     file = tmp_path_factory.mktemp("organization") / "organization.yaml"
     file.write_text(yaml.safe_dump(ORGANIZATION, allow_unicode=True))
-    aws = stack.EmbeddedAws(port=_free_port(), organization=file, background=False)
+    aws = stack.EmbeddedAws(port=_free_port(), organization=file)
     try:
         stack.build()
         aws.wait_until_ready()
