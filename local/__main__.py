@@ -66,7 +66,7 @@ def _up(
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local")
+    parser = _Parser(prog="python -m local")
     parser.add_argument("command", choices=["demo", "up", "down"])
     parser.add_argument("--organization", type=Path, default=Path("examples/organization.yaml"))
     parser.add_argument("--port", type=_port, default=4566)
@@ -75,17 +75,29 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; whoever typed it typed `make` and not this program's name."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message.removeprefix('argument --')}\n")
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number (1 to 65535)")
     return int(text)
 
 
 def _parameters(text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split()]
+    known = stack.template_parameters()
     for name, equals, _ in pairs:
         if not equals or not name:
             raise stack.StackError(f"PARAMS: {name!r} is not of the form Key=Value")
+        if name not in known:
+            raise stack.StackError(
+                f"PARAMS: {name} is not a parameter of the template; these are: {', '.join(known)}"
+            )
     return {name: value for name, _, value in pairs}
 
 

@@ -24,7 +24,7 @@ from local import stack
 from rootsweep import cases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from local.organization import Account, Organization
@@ -137,8 +137,14 @@ class Demo:
                 f"\nThe mails are in the inbox: [bold]{self._stack.inbox}[/bold]\n"
                 "Open it in a browser and decide. Ctrl-C ends the demo.\n"
             )
-            with _phase("Waiting for the people"):
-                self._wait(running, lambda: not any(self._waits_for_person(c) for c in running))
+            with _phase("Waiting for the people") as say:
+
+                def nobody_is_asked_any_more() -> bool:
+                    asked = [case.case_id for case in running if self._waits_for_person(case)]
+                    say(f"Waiting for the people: {_count(asked, 'case')} to decide")
+                    return not asked
+
+                self._wait(running, nobody_is_asked_any_more)
         else:
             with _phase(f"People answer: they {self._auto}, unless the file says otherwise"):
                 self._wait(running, lambda: all(self._is_done(case) for case in running))
@@ -169,7 +175,9 @@ class Demo:
     def _progress(self, report: dict[str, Any]) -> list[Progress]:
         return [Progress(row["id"], row["case"]["id"]) for row in report["accounts"] if row["case"]]
 
-    def _wait(self, progress: list[Progress], is_over: Any, answer: str | None = None) -> None:
+    def _wait(
+        self, progress: list[Progress], is_over: Callable[[], bool], answer: str | None = None
+    ) -> None:
         while True:
             self._answer_mails(answer)
             for case in progress:
@@ -316,13 +324,16 @@ class Demo:
 
 
 @contextmanager
-def _phase(text: str) -> Iterator[None]:
-    """A line of progress: alive on a terminal, with the seconds it took when it is over."""
+def _phase(text: str) -> Iterator[Callable[[str], None]]:
+    """A line of progress: alive on a terminal, with the seconds it took when it is over.
+
+    What it yields changes the line while it lives.
+    """
     started = time.monotonic()
-    with console.status(text):
+    with console.status(text) as status:
         if not console.is_terminal:
             console.print(text, end=" ", soft_wrap=True)
-        yield
+        yield status.update
     seconds = f"[dim]{time.monotonic() - started:.1f} s[/dim]"
     console.print(seconds if not console.is_terminal else f"[green]✓[/green] {text} {seconds}")
 

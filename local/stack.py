@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,6 +163,13 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
 def build() -> None:
     """Run `sam build`. Raises StackError."""
     _sam("build", "--cached", "--parallel", endpoint="", account="")
+
+
+def template_parameters() -> list[str]:
+    """The names of the template's parameters."""
+    template = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    section = re.split(r"^\S", template.partition("\nParameters:\n")[2], maxsplit=1, flags=re.M)[0]
+    return re.findall(r"^  (\w+):$", section, flags=re.M)
 
 
 def stop_background() -> bool:
