@@ -233,6 +233,8 @@ def _sam(*arguments: str, endpoint: str, account: str) -> None:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        # The build calls python3 -m pip: this one, which is sure to have it.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_CHECK_UPDATE": "0",
         "__SAM_CLI_APP_DIR": str(STATE / "sam"),
