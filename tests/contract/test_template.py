@@ -1,0 +1,319 @@
+"""The template: least privilege, logs for everything, and of one mind with the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from typing import Any
+
+import pytest
+
+from .shipped import (
+    CODE_FILES,
+    FUNCTIONS,
+    HANDLER_FILES,
+    REPOSITORY,
+    as_list,
+    environment_reads,
+    functions,
+    resources,
+    statements,
+    template,
+)
+
+TASK = re.compile(r"^arn:\$\{AWS::Partition\}:iam::aws:policy/root-task/(\w+)$")
+each_function = pytest.mark.parametrize("name", sorted(functions()))
+each_template = pytest.mark.parametrize("name", ["template.yaml", "member-role.yaml"])
+
+
+def variables_of(name: str) -> dict[str, Any]:
+    variables = functions()[name].get("Environment", {}).get("Variables", {})
+    assert "Environment" not in template()["Globals"]["Function"]
+    return dict(variables)
+
+
+def test_every_handler_file_is_a_function_and_the_other_way_round() -> None:
+    assert sorted(functions()) == [file.stem for file in HANDLER_FILES]
+
+
+@each_function
+def test_a_handler_imports_with_nothing_but_the_environment_the_template_gives_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in {read for file in CODE_FILES for read in environment_reads(file)}:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables_of(name).items():
+        parameter = template()["Parameters"].get(isinstance(value, dict) and value.get("Ref"), {})
+        monkeypatch.setenv(variable, str(parameter.get("Default", "text")))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # As Lambda does.
+        monkeypatch.setenv(variable, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    spec = importlib.util.spec_from_file_location(f"contract_{name}", FUNCTIONS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+
+    spec.loader.exec_module(module)
+
+    assert callable(module.handler)
+
+
+@each_function
+def test_a_function_reads_the_environment_that_the_template_sets(name: str) -> None:
+    assert environment_reads(FUNCTIONS / f"{name}.py") == set(variables_of(name))
+
+
+def test_the_domain_reads_no_environment() -> None:
+    for file in (FUNCTIONS / "rootsweep").glob("*.py"):
+        assert environment_reads(file) == set(), file.name
+        assert "os.environ" not in file.read_text(), file.name
+
+
+@each_function
+def test_a_function_has_a_role_and_a_log_group_of_its_own(name: str) -> None:
+    properties = functions()[name]
+    stem = "".join(word.title() for word in name.split("_"))
+
+    assert properties["Role"] == {"Fn::GetAtt": [f"{stem}Role", "Arn"]}
+    assert "Policies" not in properties
+    assert properties["LoggingConfig"] == {"LogGroup": {"Ref": f"{stem}LogGroup"}}
+    group = resources("AWS::Logs::LogGroup")[f"{stem}LogGroup"]
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    assert group["LogGroupName"]["Fn::Sub"].endswith(f"/{name}")
+
+
+@each_function
+def test_a_function_writes_to_its_own_log_group_only(name: str) -> None:
+    stem = "".join(word.title() for word in name.split("_"))
+    role = resources("AWS::IAM::Role")[f"{stem}Role"]
+
+    logging = [statement for statement in statements(role) if "logs:" in str(statement["Action"])]
+    assert [statement["Resource"] for statement in logging] == [
+        {"Fn::GetAtt": [f"{stem}LogGroup", "Arn"]}
+    ]
+
+
+def test_nothing_is_named_so_that_two_stacks_could_not_live_side_by_side() -> None:
+    for type, field in (
+        ("AWS::Serverless::Function", "FunctionName"),
+        ("AWS::DynamoDB::Table", "TableName"),
+        ("AWS::S3::Bucket", "BucketName"),
+        ("AWS::IAM::Role", "RoleName"),
+        ("AWS::SNS::Topic", "TopicName"),
+        ("AWS::SQS::Queue", "QueueName"),
+    ):
+        for id, properties in resources(type).items():
+            assert field not in properties, id
+
+
+def test_no_role_has_a_managed_policy_or_a_wildcard_action() -> None:
+    roles = resources("AWS::IAM::Role")
+
+    assert len(roles) >= 18
+    for id, role in roles.items():
+        assert "ManagedPolicyArns" not in role, id
+        for statement in statements(role):
+            assert statement["Effect"] == "Allow", id
+            assert "NotAction" not in statement, id
+            assert "NotResource" not in statement, id
+            for action in as_list(statement["Action"]):
+                assert "*" not in action, f"{id}: {action}"
+
+
+@each_template
+def test_everything_is_allowed_on_everything_only_where_the_line_says_why(name: str) -> None:
+    lines = (REPOSITORY / name).read_text().splitlines()
+    wide = [line for line in lines if re.search(r"""\bResource: *\[? *["']\*["']""", line)]
+
+    parsed = [
+        statement
+        for resource in template(name)["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Role"
+        for statement in statements(resource["Properties"])
+        if "*" in as_list(statement["Resource"])
+    ]
+    assert len(wide) == len(parsed) > 0
+    assert [line for line in wide if "#" not in line] == []
+
+
+def root_tasks(role: dict[str, Any]) -> list[str]:
+    tasks = []
+    for statement in statements(role):
+        if "sts:AssumeRoot" in as_list(statement["Action"]):
+            assert as_list(statement["Action"]) == ["sts:AssumeRoot"]
+            assert list(statement["Condition"]) == ["ArnEquals"]
+            task = TASK.match(statement["Condition"]["ArnEquals"]["sts:TaskPolicyArn"]["Fn::Sub"])
+            assert task
+            tasks.append(task[1])
+    return tasks
+
+
+def test_only_one_role_may_open_a_session_that_deletes_and_it_may_open_no_other() -> None:
+    tasks = {id: root_tasks(role) for id, role in resources("AWS::IAM::Role").items()}
+    delete = "IAMDeleteRootUserCredentials"
+
+    assert tasks["DeleteRootKeysRole"] == [delete]
+    assert [id for id, allowed in tasks.items() if delete in allowed] == ["DeleteRootKeysRole"]
+    assert {task for allowed in tasks.values() for task in allowed} == {
+        delete,
+        "IAMAuditRootUserCredentials",
+    }
+
+
+def test_only_one_file_opens_a_session_that_deletes() -> None:
+    calling = [file.name for file in HANDLER_FILES if "delete_session" in file.read_text()]
+
+    assert calling == ["delete_root_keys.py"]
+
+
+def test_the_page_can_reach_the_table_and_nothing_else() -> None:
+    role = resources("AWS::IAM::Role")["ApprovalPageRole"]
+    actions = {action for item in statements(role) for action in as_list(item["Action"])}
+
+    assert actions == {
+        "dynamodb:GetItem",
+        "dynamodb:UpdateItem",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    }
+
+
+def test_only_the_delivery_may_end_a_wait() -> None:
+    may = [
+        id
+        for id, role in resources("AWS::IAM::Role").items()
+        for statement in statements(role)
+        if any(action.startswith("states:SendTask") for action in as_list(statement["Action"]))
+    ]
+
+    assert may == ["DeliverDecisionRole"]
+
+
+def test_executions_log_no_data_for_the_task_token_is_in_it() -> None:
+    for id, machine in resources("AWS::Serverless::StateMachine").items():
+        assert machine["Logging"]["IncludeExecutionData"] is False, id
+
+
+def test_the_page_answers_exactly_the_methods_it_knows() -> None:
+    events = functions()["approval_page"]["Events"].values()
+
+    assert sorted(event["Properties"]["Method"] for event in events) == ["GET", "HEAD", "POST"]
+
+
+def test_what_must_outlive_the_stack_is_retained() -> None:
+    for id in ("CasesTable", "ReportBucket"):
+        resource = template()["Resources"][id]
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_stack_says_what_others_need() -> None:
+    outputs = template()["Outputs"]
+
+    assert set(outputs) >= {
+        "SweepStateMachineArn",
+        "RemediateStateMachineArn",
+        "ApprovalUrl",
+        "TableName",
+        "ReportBucket",
+    }
+    assert all(output["Description"] for output in outputs.values())
+
+
+def test_mails_and_outputs_agree_on_where_the_page_is() -> None:
+    assert (
+        variables_of("request_approval")["APPROVAL_URL"]
+        == (template()["Outputs"]["ApprovalUrl"]["Value"])
+    )
+
+
+@each_template
+def test_every_parameter_is_described_and_held_within_limits(name: str) -> None:
+    for id, parameter in template(name)["Parameters"].items():
+        assert parameter["Description"], id
+        pattern = parameter.get("AllowedPattern")
+        default = parameter.get("Default")
+        assert default is not None or pattern, id
+        if "AllowedValues" in parameter:
+            assert default in parameter["AllowedValues"], id
+        elif parameter["Type"] == "Number":
+            assert parameter["MinValue"] <= default <= parameter["MaxValue"], id
+        else:
+            assert parameter["ConstraintDescription"], id
+            assert default is None or re.fullmatch(pattern, default), id
+
+
+def test_every_parameter_is_in_one_group_of_the_console() -> None:
+    groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    listed = [parameter for group in groups for parameter in group["Parameters"]]
+
+    assert sorted(listed) == sorted(template()["Parameters"])
+
+
+def test_the_member_role_can_do_one_thing_for_roles_that_exist() -> None:
+    [role] = template("member-role.yaml")["Resources"].values()
+    [statement] = statements(role["Properties"])
+    [trust] = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Action"] == "iam:GetAccountSummary"
+    assert "ManagedPolicyArns" not in role["Properties"]
+    assert trust["Action"] == "sts:AssumeRole"
+    arns = trust["Condition"]["ArnLike"]["aws:PrincipalArn"]
+    trusted = [
+        re.search(r":role/\$\{RootsweepStackName\}-(\w+)-\*$", arn["Fn::Sub"])[1] for arn in arns
+    ]
+    # Who calls it: what has an AUDIT_ROLE_NAME.
+    callers = {
+        properties["Role"]["Fn::GetAtt"][0]
+        for name, properties in functions().items()
+        if "AUDIT_ROLE_NAME" in variables_of(name)
+    }
+    assert set(trusted) == callers
+    assert callers <= set(resources("AWS::IAM::Role"))
+
+
+def test_the_member_template_is_one_that_a_stack_set_takes() -> None:
+    assert "Transform" not in template("member-role.yaml")
+
+
+def test_the_layer_keeps_the_services_that_the_functions_call() -> None:
+    called = set()
+    for file in CODE_FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="client" | "resource"),
+                    args=[ast.Constant(value=str(service)), *_],
+                ):
+                    called.add(service)
+    makefile = (FUNCTIONS / "Makefile").read_text()
+    kept = re.search(r"^SERVICES = (.+)$", makefile, re.MULTILINE)
+
+    assert kept
+    assert set(kept[1].split()) == called
+
+
+def test_functions_are_tested_with_the_packages_they_run_with() -> None:
+    def pins(path: str) -> dict[str, str]:
+        text = (REPOSITORY / path).read_text()
+        return dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE))
+
+    shipped, tested = pins("functions/requirements.txt"), pins("requirements-dev.txt")
+
+    assert {"boto3", "botocore", "jinja2"} <= set(shipped)
+    assert {name: tested.get(name) for name in shipped} == shipped
+
+
+def test_nothing_that_is_shipped_knows_of_a_laptop() -> None:
+    files = [REPOSITORY / "template.yaml", REPOSITORY / "member-role.yaml"]
+    files += [path for path in (REPOSITORY / "statemachine").iterdir() if path.is_file()]
+    files += [
+        path for path in FUNCTIONS.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+    assert len(files) > 30
+    for file in files:
+        text = file.read_text().lower()
+        for word in ("aws_endpoint_url", "endpoint_url", "localhost", "127.0.0.1", "is_local"):
+            assert word not in text, f"{file.name}: {word}"

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import check_prerequisites
+import pytest
+from botocore.exceptions import ClientError
+
+from rootsweep.errors import InvalidSweepInputError, PrerequisiteError
+
+from .builders import ACCOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from botocore.stub import Stubber
+
+    Stub = Callable[[Any], Stubber]
+
+ARN = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:a"
+STARTED = "2026-03-04T05:06:07.123Z"
+SENDER = "rootsweep@mail.example.com"
+DOMAIN = "mail.example.com"
+
+
+def run(given: Any) -> dict[str, Any]:
+    event = {"input": given, "execution_arn": ARN, "started_at": STARTED}
+    return check_prerequisites.handler(event, None)
+
+
+def refusal(given: Any = None) -> str:
+    with pytest.raises(PrerequisiteError) as error:
+        run(given or {})
+    return str(error.value)
+
+
+def with_organization(stub: Stub, features: str | None = "ALL") -> None:
+    stubbed = stub(check_prerequisites.organizations)
+    organization = {"FeatureSet": features} if features else {}
+    stubbed.add_response("describe_organization", {"Organization": organization}, {})
+    stubbed.add_response("list_accounts", {}, {"MaxResults": 1})
+
+
+def with_features(stub: Stub, *features: str) -> None:
+    stub(check_prerequisites.iam).add_response(
+        "list_organizations_features", {"EnabledFeatures": list(features)}, {}
+    )
+
+
+def with_identity(stubbed: Stubber, identity: str, verified: bool | None) -> None:
+    if verified is None:
+        stubbed.add_client_error("get_email_identity", "NotFoundException")
+    else:
+        stubbed.add_response(
+            "get_email_identity",
+            {"VerifiedForSendingStatus": verified},
+            {"EmailIdentity": identity},
+        )
+
+
+def test_a_sweep_that_can_do_its_work_gets_an_id(stub: Stub) -> None:
+    with_organization(stub)
+    with_features(stub, "RootSessions", "RootCredentialsManagement")
+    with_identity(stub(check_prerequisites.ses), SENDER, verified=True)
+
+    request = run({"accounts": [ACCOUNT]})
+
+    assert request.pop("sweep_id").startswith("20260304T050607Z-")
+    assert request == {
+        "accounts": (ACCOUNT,),
+        "organizational_units": (),
+        "detect_only": False,
+        "started_at": STARTED,
+    }
+
+
+def test_a_malformed_request_is_refused_before_anything_is_called(stub: Stub) -> None:
+    stub(check_prerequisites.organizations)
+
+    with pytest.raises(InvalidSweepInputError, match="account: unknown field"):
+        run({"account": ACCOUNT})
+
+
+def test_detecting_needs_an_organization_and_nothing_else(stub: Stub) -> None:
+    with_organization(stub)
+    stub(check_prerequisites.iam)
+    stub(check_prerequisites.ses)
+
+    assert run({"detect_only": True})["detect_only"] is True
+
+
+def test_without_an_organization_there_is_nothing_to_sweep(stub: Stub) -> None:
+    stub(check_prerequisites.organizations).add_client_error(
+        "describe_organization", "AWSOrganizationsNotInUseException"
+    )
+
+    assert "in no organization" in refusal()
+
+
+@pytest.mark.parametrize("detect_only", [True, False])
+def test_an_account_that_may_not_list_is_told_how_it_may(stub: Stub, detect_only: bool) -> None:
+    stubbed = stub(check_prerequisites.organizations)
+    organization = {"Organization": {"FeatureSet": "ALL"}}
+    stubbed.add_response("describe_organization", organization, {})
+    stubbed.add_client_error("list_accounts", "AccessDeniedException")
+
+    assert "register-delegated-administrator" in refusal({"detect_only": detect_only})
+
+
+@pytest.mark.parametrize("features", ["CONSOLIDATED_BILLING", None])
+def test_an_organization_without_all_features_is_refused(stub: Stub, features: str | None) -> None:
+    with_organization(stub, features)
+
+    assert "enable-all-features" in refusal()
+
+
+@pytest.mark.parametrize("features", [[], ["RootSessions"]])
+def test_without_root_credentials_management_no_key_could_be_deleted(
+    stub: Stub, features: list[str]
+) -> None:
+    with_organization(stub)
+    with_features(stub, *features)
+
+    assert "enable-organizations-root-credentials-management" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("ServiceAccessNotEnabledException", "enable-aws-service-access"),
+        (
+            "AccountNotManagementOrDelegatedAdministratorException",
+            "register-delegated-administrator",
+        ),
+    ],
+)
+def test_what_is_missing_for_root_sessions_is_said_with_the_command(
+    stub: Stub, code: str, advice: str
+) -> None:
+    with_organization(stub)
+    stub(check_prerequisites.iam).add_client_error("list_organizations_features", code)
+
+    assert advice in refusal()
+
+
+@pytest.mark.parametrize(("address", "domain"), [(True, None), (None, True), (False, True)])
+def test_the_address_or_its_domain_has_to_be_verified(
+    stub: Stub, address: bool | None, domain: bool | None
+) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    stubbed = stub(check_prerequisites.ses)
+    with_identity(stubbed, SENDER, address)
+    if not address:
+        with_identity(stubbed, DOMAIN, domain)
+
+    assert run({})["sweep_id"]
+
+
+@pytest.mark.parametrize(("address", "domain"), [(None, None), (False, False), (False, None)])
+def test_a_sender_that_nobody_verified_is_refused_with_the_command(
+    stub: Stub, address: bool | None, domain: bool | None
+) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    stubbed = stub(check_prerequisites.ses)
+    with_identity(stubbed, SENDER, address)
+    with_identity(stubbed, DOMAIN, domain)
+
+    assert f"create-email-identity --email-identity {SENDER}" in refusal()
+
+
+def test_a_sender_that_ses_does_not_talk_about_is_refused(stub: Stub) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    stub(check_prerequisites.ses).add_client_error("get_email_identity", "AccessDeniedException")
+
+    assert "SES does not say" in refusal()
+
+
+@pytest.mark.parametrize("operation", ["describe_organization", "list_accounts"])
+def test_a_hiccup_of_organizations_is_no_missing_prerequisite(stub: Stub, operation: str) -> None:
+    stubbed = stub(check_prerequisites.organizations)
+    if operation == "list_accounts":
+        organization = {"Organization": {"FeatureSet": "ALL"}}
+        stubbed.add_response("describe_organization", organization, {})
+    stubbed.add_client_error(operation, "ServiceException")
+
+    with pytest.raises(ClientError, match="ServiceException"):
+        run({})
+
+
+def test_a_hiccup_of_iam_is_no_missing_prerequisite(stub: Stub) -> None:
+    with_organization(stub)
+    stub(check_prerequisites.iam).add_client_error("list_organizations_features", "Throttling")
+
+    with pytest.raises(ClientError, match="Throttling"):
+        run({})

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import delete_root_keys
+import pytest
+from botocore.exceptions import ClientError
+
+from rootsweep import cases, root_access
+from rootsweep.cases import Answer, Outcome
+from rootsweep.errors import KeysChangedError, NotApprovedError, RootSessionDeniedError
+
+from .builders import (
+    ACCOUNT,
+    FIRST,
+    NOW,
+    SECOND,
+    a_decided_case,
+    a_key,
+    a_waiting_case,
+    contents,
+    item_of,
+    open_a_case,
+)
+from .root_sessions import RootUser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from botocore.stub import Stubber
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> RootUser:
+    user = RootUser(ACCOUNT)
+    user.keys = [a_key(FIRST), a_key(SECOND, "Inactive")]
+    monkeypatch.setattr(root_access, "delete_session", user.delete_session)
+    monkeypatch.setattr(root_access, "audit_session", user.no_session)
+    return user
+
+
+def delete(case: cases.Case) -> dict[str, Any]:
+    return delete_root_keys.handler({"case_id": case.id}, None)
+
+
+def recorded(table: Any, case: cases.Case) -> list[str]:
+    return [key["id"] for key in item_of(table, case).get("deleted_keys", [])]
+
+
+def test_approved_keys_are_deleted_and_recorded(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table, keys=root.keys)
+
+    assert delete(case) == {"deleted_key_ids": [FIRST, SECOND]}
+    assert root.calls == ["delete", FIRST, SECOND]
+    assert recorded(table, case) == [FIRST, SECOND]
+
+
+def test_running_again_deletes_nothing_more_and_keeps_the_record(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    delete(case)
+
+    assert delete(case) == {"deleted_key_ids": []}
+    assert recorded(table, case) == [FIRST, SECOND]
+
+
+def test_a_key_deleted_before_a_failure_is_on_record_after_it_and_after_the_retry(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    root.fails_to_delete = {SECOND}
+    with pytest.raises(ClientError, match="ServiceFailure"):
+        delete(case)
+    assert recorded(table, case) == [FIRST]
+    root.fails_to_delete = set()
+
+    assert delete(case) == {"deleted_key_ids": [SECOND]}
+    assert recorded(table, case) == [FIRST, SECOND]
+
+
+def waiting(table: Any) -> cases.Case:
+    return a_waiting_case(table)
+
+
+def declined(table: Any) -> cases.Case:
+    return a_decided_case(table, Answer.DECLINED)
+
+
+def closed(table: Any) -> cases.Case:
+    case = a_waiting_case(table)
+    cases.close_to_decisions(table, case_id=case.id, now=NOW)
+    return case
+
+
+def ended(table: Any) -> cases.Case:
+    case = a_decided_case(table)
+    return cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+
+
+def with_new_evidence(table: Any) -> cases.Case:
+    case = a_decided_case(table)
+    cases.record_evidence(table, case=case, keys=[a_key(SECOND)], now=NOW)
+    return case
+
+
+@pytest.mark.parametrize(
+    "make",
+    [open_a_case, waiting, declined, closed, ended, with_new_evidence],
+    ids=lambda make: make.__name__,
+)
+def test_without_an_approval_not_even_a_session_is_opened(
+    table: Any, root: RootUser, make: Callable[[Any], cases.Case]
+) -> None:
+    case = make(table)
+    before = contents(table)
+
+    with pytest.raises(NotApprovedError):
+        delete(case)
+
+    assert root.calls == []
+    assert contents(table) == before
+
+
+@pytest.mark.parametrize(
+    "approved",
+    [
+        [a_key(FIRST)],
+        [a_key(FIRST), a_key(SECOND, "Active")],
+        [a_key(FIRST, "Inactive"), a_key(SECOND, "Inactive")],
+        [a_key("AKIAEXAMPLE00000009")],
+    ],
+    ids=["one more key", "activated?", "deactivated?", "other keys"],
+)
+def test_an_approval_of_other_keys_or_statuses_deletes_nothing(
+    table: Any, root: RootUser, approved: list[Any]
+) -> None:
+    case = a_decided_case(table, keys=approved)
+    before = contents(table)
+
+    with pytest.raises(KeysChangedError):
+        delete(case)
+
+    assert root.calls == ["delete"]
+    assert contents(table) == before
+
+
+def test_an_unknown_case_deletes_nothing(table: Any, root: RootUser) -> None:  # noqa: ARG001
+    with pytest.raises(KeyError):
+        delete_root_keys.handler({"case_id": "nothing"}, None)
+
+    assert root.calls == []
+
+
+def test_what_the_event_says_about_keys_is_not_believed(table: Any, root: RootUser) -> None:
+    case = a_waiting_case(table, keys=root.keys)
+
+    with pytest.raises(NotApprovedError):
+        delete_root_keys.handler(
+            {"case_id": case.id, "approved": True, "answer": "APPROVED", "key_ids": [FIRST]}, None
+        )
+
+    assert root.calls == []
+
+
+def test_a_refused_session_has_a_name_of_its_own(
+    table: Any, stub: Callable[[Any], Stubber]
+) -> None:
+    case = a_decided_case(table)
+    stub(delete_root_keys.sts).add_client_error("assume_root", "AccessDenied", "by a policy")
+
+    with pytest.raises(RootSessionDeniedError, match="by a policy"):
+        delete(case)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gather_evidence
+import pytest
+
+from rootsweep import cases, root_access
+from rootsweep.cases import Outcome
+from rootsweep.errors import CaseEndedError, RootSessionDeniedError
+
+from .builders import ACCOUNT, FIRST, NOW, SECOND, a_decided_case, a_key, contents, open_a_case
+from .root_sessions import RootUser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from botocore.stub import Stubber
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> RootUser:
+    user = RootUser(ACCOUNT)
+    user.keys = [a_key(SECOND, "Inactive"), a_key(FIRST)]
+    monkeypatch.setattr(root_access, "audit_session", user.audit_session)
+    monkeypatch.setattr(root_access, "delete_session", user.no_session)
+    return user
+
+
+def gather(case: cases.Case) -> dict[str, Any]:
+    return gather_evidence.handler({"case_id": case.id}, None)
+
+
+def test_the_keys_become_the_evidence_of_the_case(table: Any, root: RootUser) -> None:
+    case = open_a_case(table)
+
+    assert gather(case) == {"access_key_ids": [FIRST, SECOND]}
+
+    found = cases.load(table, case_id=case.id)
+    assert found.keys == (a_key(FIRST), a_key(SECOND, "Inactive"))
+    assert root.calls == ["audit"]
+
+
+def test_no_keys_are_evidence_too(table: Any, root: RootUser) -> None:
+    root.keys = []
+
+    assert gather(open_a_case(table)) == {"access_key_ids": []}
+
+
+def test_gathering_the_same_again_keeps_the_decision(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table, keys=root.keys)
+
+    gather(case)
+
+    assert cases.load(table, case_id=case.id).decision == case.decision
+
+
+def test_gathering_other_keys_takes_the_approval_back(table: Any, root: RootUser) -> None:  # noqa: ARG001
+    case = a_decided_case(table, keys=[a_key(FIRST)])
+
+    gather(case)
+
+    assert cases.load(table, case_id=case.id).decision is None
+
+
+def test_evidence_of_an_ended_case_is_left_alone(table: Any, root: RootUser) -> None:  # noqa: ARG001
+    case = open_a_case(table)
+    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    before = contents(table)
+
+    with pytest.raises(CaseEndedError):
+        gather(case)
+
+    assert contents(table) == before
+
+
+def test_a_refused_session_has_a_name_of_its_own(
+    table: Any, stub: Callable[[Any], Stubber]
+) -> None:
+    case = open_a_case(table)
+    before = contents(table)
+    stub(gather_evidence.sts).add_client_error("assume_root", "AccessDenied")
+
+    with pytest.raises(RootSessionDeniedError):
+        gather(case)
+
+    assert contents(table) == before

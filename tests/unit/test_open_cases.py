@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import open_cases
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from rootsweep import cases, root_access
+from rootsweep.accounts import AccountState
+from rootsweep.cases import Answer, Case, Outcome
+from rootsweep.errors import CaseEndedError, RootSessionDeniedError
+from rootsweep.sweeps import Finding, SweepFiles
+
+from .builders import (
+    ACCOUNT,
+    HOSTILE,
+    SECOND,
+    a_decision,
+    a_key,
+    a_waiting_case,
+    an_account,
+    an_error,
+    contents,
+    open_a_case,
+)
+
+CLEAN = "333333333334"
+EVENT = {
+    "sweep_id": "a-sweep",
+    "started_at": "s",
+    "detect_only": False,
+    "accounts": 2,
+    "batches": "b",
+}
+
+
+class ExecutionAlreadyExistsError(Exception):
+    """What Step Functions says of a name that was used."""
+
+
+class StepFunctions:
+    """Starts executions as AWS does: the same name and input again is the running one."""
+
+    class exceptions:  # noqa: N801 - boto3's name
+        ExecutionAlreadyExists = ExecutionAlreadyExistsError
+
+    def __init__(self) -> None:
+        self.running: dict[str, str] = {}
+        self.ended: set[str] = set()
+        self.started = 0
+
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: N803
+        assert stateMachineArn == open_cases.REMEDIATE_ARN
+        if name in self.ended or self.running.get(name, input) != input:
+            raise ExecutionAlreadyExistsError
+        self.started += name not in self.running
+        self.running[name] = input
+
+
+@pytest.fixture(autouse=True)
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto's transactions do not stand threads."""
+    monkeypatch.setattr(open_cases, "CONCURRENCY", 1)
+
+
+@pytest.fixture
+def stepfunctions(monkeypatch: pytest.MonkeyPatch) -> StepFunctions:
+    fake = StepFunctions()
+    monkeypatch.setattr(open_cases, "stepfunctions", fake)
+    return fake
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What reading the keys of an account gives or raises, by account."""
+    answers: dict[str, Any] = {ACCOUNT: [a_key()]}
+
+    def session(_sts: object, *, account_id: str, partition: str) -> str:
+        assert partition == "aws"
+        return account_id
+
+    def keys(iam: Any, *, account_id: str) -> Any:
+        assert iam == account_id
+        answer = answers[account_id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(root_access, "audit_session", session)
+    monkeypatch.setattr(root_access, "list_root_keys", keys)
+    return answers
+
+
+@pytest.fixture
+def files(s3: Any) -> SweepFiles:
+    """A sweep that found root keys in one account, and another one clean."""
+    files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files.write_accounts([an_account(), an_account(CLEAN), an_account("333333333335")])
+    files.write_findings(
+        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+    )
+    return files
+
+
+def run(**fields: Any) -> dict[str, Any]:
+    return open_cases.handler({**EVENT, **fields}, None)
+
+
+def the_case(table: Any) -> Case:
+    case = cases.find_open_case(table, account_id=ACCOUNT)
+    assert case
+    return case
+
+
+def test_an_account_with_root_keys_gets_a_case_and_an_execution(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any
+) -> None:
+    assert run() == {**EVENT, "cases_opened": 1}
+
+    case = the_case(table)
+    assert json.loads(stepfunctions.running[case.id]) == {
+        "case_id": case.id,
+        "sweep_id": "a-sweep",
+        "account": {"id": ACCOUNT, "name": "payments-prod", "ou": "Workloads/Prod"},
+    }
+    assert files.read_cases() == {
+        ACCOUNT: {
+            "keys": [key.to_dict() for key in found[ACCOUNT]],
+            "reason": "",
+            "case": {
+                "id": case.id,
+                "outcome": "AWAITING_APPROVAL",
+                "execution_arn": case.execution_arn,
+                "opened_at": case.opened_at,
+                "rung": 1,
+            },
+        }
+    }
+
+
+def test_an_account_that_is_clean_or_unchecked_gets_no_case(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    found: Any,  # noqa: ARG001
+) -> None:
+    files.write_findings(0, [Finding(CLEAN, AccountState.CLEAN)])
+    files.write_findings(1, [Finding(ACCOUNT, AccountState.UNKNOWN, "throttled")])
+
+    assert run()["cases_opened"] == 0
+    assert contents(table) == []
+    assert stepfunctions.started == 0
+    assert files.read_cases() == {}
+
+
+@pytest.mark.usefixtures("files", "found")
+def test_running_again_opens_and_counts_the_same(table: Any, stepfunctions: StepFunctions) -> None:
+    first = run()
+    before = contents(table)
+
+    assert run() == first
+    assert contents(table) == before
+    assert stepfunctions.started == 1
+
+
+@pytest.mark.usefixtures("found")
+def test_another_sweep_finds_the_open_case_and_counts_none(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, s3: Any
+) -> None:
+    run()
+    case = the_case(table)
+    other = SweepFiles(s3, bucket="reports", sweep_id="b-sweep")
+    other.write_accounts([an_account(name="renamed")])
+    other.write_findings(0, [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+
+    assert run(sweep_id="b-sweep")["cases_opened"] == 0
+    assert the_case(table) == case
+    assert stepfunctions.started == 1
+    assert other.read_cases()[ACCOUNT]["case"] == files.read_cases()[ACCOUNT]["case"]
+
+
+@pytest.mark.usefixtures("files", "found")
+def test_a_case_whose_execution_was_never_started_is_started(
+    table: Any, stepfunctions: StepFunctions
+) -> None:
+    case = open_a_case(table)
+
+    run()
+
+    assert list(stepfunctions.running) == [case.id]
+    assert the_case(table) == case
+
+
+@pytest.mark.usefixtures("files", "found")
+def test_a_case_whose_execution_is_dead_is_failed_and_replaced(
+    table: Any, stepfunctions: StepFunctions
+) -> None:
+    dead = open_a_case(table)
+    stepfunctions.ended.add(dead.id)
+
+    assert run()["cases_opened"] == 1
+
+    ended = cases.load(table, case_id=dead.id)
+    assert ended.outcome == Outcome.FAILED
+    assert "execution was stopped or failed" in ended.reason
+    assert the_case(table).id != dead.id
+    assert list(stepfunctions.running) == [the_case(table).id]
+
+
+@pytest.mark.usefixtures("found")
+def test_a_case_that_ends_properly_this_very_moment_keeps_its_outcome(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = open_a_case(table)
+    stepfunctions.ended.add(case.id)
+    record = cases.record_outcome
+
+    def too_late(table: Any, **given: Any) -> Case:
+        monkeypatch.setattr(cases, "record_outcome", record)
+        record(table, **{**given, "outcome": Outcome.REMEDIATED})
+        raise CaseEndedError(case.id)
+
+    monkeypatch.setattr(cases, "record_outcome", too_late)
+
+    assert run()["cases_opened"] == 0
+    assert files.read_cases()[ACCOUNT]["case"]["outcome"] == "REMEDIATED"
+    assert cases.load(table, case_id=case.id).outcome == Outcome.REMEDIATED
+
+
+@pytest.mark.usefixtures("found")
+def test_detecting_opens_nothing_and_starts_nothing(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions
+) -> None:
+    assert run(detect_only=True) == {**EVENT, "detect_only": True, "cases_opened": 0}
+    assert contents(table) == []
+    assert stepfunctions.started == 0
+    assert files.read_cases()[ACCOUNT]["case"] is None
+    assert files.read_cases()[ACCOUNT]["keys"]
+
+
+@pytest.mark.usefixtures("found")
+def test_detecting_shows_the_open_case(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions
+) -> None:
+    case = open_a_case(table)
+
+    run(detect_only=True)
+
+    assert files.read_cases()[ACCOUNT]["case"]["id"] == case.id
+    assert stepfunctions.started == 0
+
+
+def declined(table: Any, *, until: datetime) -> Case:
+    """An account whose keys somebody decided to keep until a day."""
+    case = a_waiting_case(table)
+    decision = replace(a_decision(case, Answer.DECLINED), until=f"{until:%Y-%m-%d}")
+    cases.decide(table, case_id=case.id, decision=decision)
+    return cases.record_outcome(
+        table, case_id=case.id, outcome=Outcome.DECLINED, reason="r", now=datetime.now(UTC)
+    )
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("detect_only", [True, False])
+def test_keys_under_an_exception_are_excepted_and_nobody_is_asked(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, detect_only: bool
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    case = declined(table, until=tomorrow)
+
+    assert run(detect_only=detect_only)["cases_opened"] == 0
+
+    row = files.read_cases()[ACCOUNT]
+    assert row["state"] == "EXCEPTED"
+    assert row["reason"] == (
+        f"until {tomorrow:%Y-%m-%d}, by payments-leads@example.com: migrating in May"
+    )
+    assert row["case"]["id"] == case.id
+    assert stepfunctions.started == 0
+
+
+@pytest.mark.parametrize(
+    "keys", [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(status="Inactive")]]
+)
+def test_an_exception_covers_only_the_keys_it_was_made_for(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any, keys: list[Any]
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=1))
+    found[ACCOUNT] = keys
+
+    assert run()["cases_opened"] == 1
+    assert "state" not in files.read_cases()[ACCOUNT]
+    assert stepfunctions.started == 1
+
+
+@pytest.mark.usefixtures("found")
+def test_when_an_exception_is_over_somebody_is_asked_again(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions
+) -> None:
+    declined(table, until=datetime.now(UTC) - timedelta(days=1))
+
+    assert run()["cases_opened"] == 1
+    assert "state" not in files.read_cases()[ACCOUNT]
+    assert stepfunctions.started == 1
+
+
+UNREADABLE = [
+    RootSessionDeniedError("account 333333333333: AssumeRoot: AccessDenied: no"),
+    an_error("Throttling", "ListAccessKeys"),
+    EndpointConnectionError(endpoint_url="https://iam.amazonaws.com"),
+]
+
+
+@pytest.mark.parametrize("error", UNREADABLE, ids=lambda error: type(error).__name__)
+def test_an_account_whose_keys_cannot_be_read_gets_a_case_all_the_same(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    found: Any,
+    error: Exception,
+) -> None:
+    found[ACCOUNT] = error
+
+    assert run()["cases_opened"] == 1
+
+    row = files.read_cases()[ACCOUNT]
+    assert row["keys"] == []
+    assert row["reason"].startswith("its keys could not be read: ")
+    assert "state" not in row
+    assert row["case"]["id"] == the_case(table).id
+    assert stepfunctions.started == 1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a hiccup while the keys are read undoes an exception: a person who declined is asked "
+    "again before the day they chose",
+)
+def test_keys_under_an_exception_that_cannot_be_read_this_once_are_asked_about_by_nobody(
+    table: Any,
+    files: SweepFiles,  # noqa: ARG001
+    stepfunctions: StepFunctions,
+    found: Any,
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=1))
+    found[ACCOUNT] = an_error("Throttling", "ListAccessKeys")
+
+    run()
+
+    assert stepfunctions.started == 0
+    assert cases.find_open_case(table, account_id=ACCOUNT) is None
+
+
+def test_many_accounts_get_a_case_each_and_each_its_own_keys(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any
+) -> None:
+    everyone = [an_account(f"{n:012}", name=HOSTILE[n % len(HOSTILE)][:50]) for n in range(40)]
+    files.write_accounts(everyone)
+    files.write_findings(0, [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone])
+    found |= {account.id: [a_key(f"AKIA{account.id}")] for account in everyone}
+
+    assert run()["cases_opened"] == 40
+    assert stepfunctions.started == 40
+    rows = files.read_cases()
+    assert {id: row["keys"][0]["id"] for id, row in rows.items()} == {
+        account.id: f"AKIA{account.id}" for account in everyone
+    }
+    assert all(row["case"]["id"].startswith(id) for id, row in rows.items())
+    assert len(contents(table)) == 80

@@ -1,0 +1,296 @@
+"""A case from its opening to its outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rootsweep import cases
+from rootsweep.cases import Outcome
+
+from .world import ACCOUNT, FIRST, SECOND, World, patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeWorld = Callable[..., World]
+
+
+def test_approved_keys_are_deleted_and_the_case_is_remediated(world: MakeWorld) -> None:
+    here = world()
+    here.root.keys = {FIRST: "Active", SECOND: "Inactive"}
+
+    here.start()
+    mail = here.mail(1)
+    assert here.root.deleted == []
+    here.approve(mail)
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.deleted == [FIRST, SECOND]
+    assert [key["M"]["id"]["S"] for key in here.item["deleted_keys"]["L"]] == [FIRST, SECOND]
+    assert states == [
+        "Gather evidence",
+        "Any root keys left?",
+        "Request approval",
+        "Read decision",
+        "Approved?",
+        "Delete root keys",
+        "Confirm removal",
+        "Record remediated",
+    ]
+    assert here.alerts == []
+    assert cases.find_open_case(here.table, account_id=ACCOUNT) is None
+
+
+def test_declined_keys_stay_under_an_exception(world: MakeWorld) -> None:
+    here = world()
+    until = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+
+    here.start()
+    here.answer(here.mail(1), decision="decline", reason="migrating in May", until=until)
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.DECLINED)
+    assert here.root.attempts == []
+    exception = cases.find_exception(here.table, account_id=ACCOUNT, now=datetime.now(UTC))
+    assert exception
+    assert (exception.owner, exception.reason, exception.until) == (
+        "payments-sec@example.com",
+        "migrating in May",
+        until,
+    )
+
+
+def test_nobody_answers_so_the_case_is_escalated_and_somebody_is_told(world: MakeWorld) -> None:
+    here = world(approval_seconds=1)
+
+    here.start()
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert here.root.attempts == []
+    assert here.root.keys == {FIRST: "Active"}
+    assert states[-2:] == ["Record escalated", "Tell the security team"]
+    assert len(here.alerts) == 1
+    assert "ESCALATED, nobody answered in time" in here.alerts[0]
+
+
+def test_keys_that_are_gone_when_the_evidence_is_gathered_need_nobody(world: MakeWorld) -> None:
+    here = world()
+    here.root.keys = {}
+
+    here.start()
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.RESOLVED)
+    assert here.mailbox.texts == []
+    assert here.root.attempts == []
+
+
+def test_a_key_added_after_the_approval_stops_the_deletion_until_it_is_approved_too(
+    world: MakeWorld,
+) -> None:
+    here = world()
+
+    here.start()
+    first = here.mail(1)
+    here.root.keys[SECOND] = "Active"
+    here.approve(first)
+    second = here.mail(2)
+    assert here.root.attempts == []
+    assert SECOND not in first
+    assert FIRST in second
+    assert SECOND in second
+    here.approve(second)
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.deleted == [FIRST, SECOND]
+    assert states.count("Request approval") == 2
+    assert len(here.item["past_decisions"]["L"]) == 1
+
+
+def test_a_key_whose_status_changed_after_the_approval_is_asked_about_again(
+    world: MakeWorld,
+) -> None:
+    here = world()
+    here.root.keys = {FIRST: "Inactive"}
+
+    here.start()
+    first = here.mail(1)
+    here.root.keys = {FIRST: "Active"}
+    here.approve(first)
+    second = here.mail(2)
+    assert here.root.attempts == []
+    here.approve(second)
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.deleted == [FIRST]
+
+
+def test_a_second_question_that_nobody_answers_deletes_nothing(world: MakeWorld) -> None:
+    here = world(approval_seconds=2)
+
+    here.start()
+    first = here.mail(1)
+    here.root.keys[SECOND] = "Active"
+    here.approve(first)
+
+    status, states = here.end()
+    assert states.count("Request approval") == 2
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert here.root.attempts == []
+
+
+def test_a_key_that_changed_and_changed_back_needs_no_second_mail(world: MakeWorld) -> None:
+    here = world()
+
+    here.start()
+    mail = here.mail(1)
+    gather = here.handlers["gather_evidence"]
+
+    def change_back_first(event: dict[str, str], context: object) -> object:
+        here.root.keys.pop(SECOND, None)
+        return gather(event, context)
+
+    here.handlers["gather_evidence"] = change_back_first
+    here.root.keys[SECOND] = "Active"
+    token = here.case.task_token
+    here.approve(mail)
+    with patience("the second wait") as waiting:
+        while waiting():
+            if here.case.task_token != token:
+                break
+    here.deliver()  # The table's stream does, for the new token came with the old decision.
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert states.count("Request approval") == 2
+    assert len(here.mailbox.texts) == 1
+    assert here.root.deleted == [FIRST]
+
+
+def test_an_account_that_lets_no_root_session_in_waits_until_the_keys_are_removed_by_hand(
+    world: MakeWorld,
+) -> None:
+    here = world()
+    here.root.lets_root_sessions_in = False
+
+    here.start()
+    with patience("the request for manual removal") as waiting:
+        while waiting():
+            if here.case.outcome == Outcome.AWAITING_REMOVAL and here.mailbox.texts:
+                break
+    assert "AccessDenied: not today" in here.mailbox.texts[0]
+    here.root.keys = {}
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.attempts == []
+    assert len(here.mailbox.texts) == 1
+    assert "Request approval" not in states
+
+
+def test_keys_that_nobody_removes_by_hand_are_escalated(world: MakeWorld) -> None:
+    here = world(removal_seconds=2)
+    here.root.lets_root_sessions_in = False
+
+    here.start()
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert states.count("Check manual removal") >= 2
+    assert len(here.mailbox.texts) == 1
+    assert "ESCALATED, the keys are still there" in here.alerts[0]
+
+
+def test_a_session_denied_after_the_approval_is_for_people_too(world: MakeWorld) -> None:
+    here = world(removal_seconds=0)
+
+    here.start()
+    mail = here.mail(1)
+    here.root.lets_root_sessions_in = False
+    here.approve(mail)
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert "Request manual removal" in states
+    assert here.root.keys == {FIRST: "Active"}
+
+
+def test_a_deletion_that_fails_for_ever_ends_as_failed_and_somebody_is_told(
+    world: MakeWorld,
+) -> None:
+    here = world()
+    here.root.delete_fails = True
+
+    here.start()
+    here.approve(here.mail(1))
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.FAILED)
+    assert here.root.attempts == [FIRST, FIRST]
+    assert states[-2:] == ["Record failed", "Tell the security team"]
+    assert "FAILED" in here.alerts[0]
+    assert "ServiceFailure" in here.case.reason
+
+
+def test_a_decision_just_before_the_time_is_up_is_honoured_without_delivery(
+    world: MakeWorld,
+) -> None:
+    here = world(approval_seconds=2)
+
+    here.start()
+    here.approve(here.mail(1), deliver=False)
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.deleted == [FIRST]
+
+
+def test_delivering_a_decision_twice_and_after_the_end_changes_nothing(world: MakeWorld) -> None:
+    here = world()
+
+    here.start()
+    mail = here.mail(1)
+    here.approve(mail, deliver=False)
+    decided = here.item
+    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": decided}}
+    here.handlers["deliver_decision"]({"Records": [record, record]}, None)
+
+    status, states = here.end()
+    here.handlers["deliver_decision"]({"Records": [record]}, None)
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert states.count("Delete root keys") == 1
+
+
+def test_ending_the_wait_without_a_decision_in_the_table_deletes_nothing(
+    world: MakeWorld,
+) -> None:
+    here = world()
+
+    here.start()
+    here.mail(1)
+    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": here.item}}
+    here.handlers["deliver_decision"]({"Records": [record]}, None)
+
+    _, states = here.end()
+    assert here.case.outcome == Outcome.ESCALATED
+    assert "Delete root keys" not in states
+    assert here.root.attempts == []
+
+
+def test_no_task_token_is_in_what_the_execution_ends_with(world: MakeWorld) -> None:
+    here = world()
+
+    here.start()
+    mail = here.mail(1)
+    token = here.case.task_token
+    here.approve(mail)
+
+    here.end()
+    assert len(token) > 500
+    assert token not in mail
+    assert "task_token" not in here.item
