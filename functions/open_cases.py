@@ -65,6 +65,10 @@ def look_into_account(
     row: dict[str, Any] = {"keys": [key.to_dict() for key in keys], "reason": reason}
     now = datetime.now(UTC)
     exception = cases.find_exception(table, account_id=account.id, now=now)
+    if exception and reason:
+        # Nobody is asked again because of a hiccup; nor are the keys taken for the excepted ones.
+        case = cases.load(table, case_id=exception.case_id)
+        return row | {"state": AccountState.UNKNOWN}, case
     if exception and exception.fingerprint == root_access.fingerprint(account.id, keys):
         why = f"until {exception.until}, by {exception.owner}: {exception.reason}"
         case = cases.load(table, case_id=exception.case_id)

@@ -131,7 +131,7 @@ def test_a_key_whose_status_changed_after_the_approval_is_asked_about_again(
 
 
 def test_a_second_question_that_nobody_answers_deletes_nothing(world: MakeWorld) -> None:
-    here = world(approval_seconds=2)
+    here = world(approval_seconds=4)
 
     here.start()
     first = here.mail(1)
@@ -194,7 +194,7 @@ def test_an_account_that_lets_no_root_session_in_waits_until_the_keys_are_remove
 
 
 def test_keys_that_nobody_removes_by_hand_are_escalated(world: MakeWorld) -> None:
-    here = world(removal_seconds=2)
+    here = world(removal_seconds=4)
     here.root.lets_root_sessions_in = False
 
     here.start()
@@ -240,7 +240,7 @@ def test_a_deletion_that_fails_for_ever_ends_as_failed_and_somebody_is_told(
 def test_a_decision_just_before_the_time_is_up_is_honoured_without_delivery(
     world: MakeWorld,
 ) -> None:
-    here = world(approval_seconds=2)
+    here = world(approval_seconds=4)
 
     here.start()
     here.approve(here.mail(1), deliver=False)

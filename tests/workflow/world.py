@@ -239,7 +239,7 @@ def patience(what: str) -> Iterator[Any]:
 
     def waiting() -> bool:
         assert time.monotonic() < until, f"{what} did not come"
-        time.sleep(0.02)
+        time.sleep(0.08)
         return True
 
     yield waiting
