@@ -53,6 +53,8 @@ def answer(event: dict[str, Any], *, now: datetime) -> tuple[int, str]:
     if link is None:
         return 404, messages.notice_page("not_found")
     case = cases.load(table, case_id=link.case_id)
+    if case.is_decidable and link.approver != case.approver:
+        return 410, messages.notice_page("not_yours", case=case)
     if method == "POST":
         return decide(event, case=case, link=link, secret=secret, now=now)
     if not case.is_decidable:

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
 from rootsweep import sweeps
 from rootsweep.errors import PrerequisiteError
@@ -90,10 +89,6 @@ def check_sender() -> None:
                 return
         except ses.exceptions.NotFoundException:
             continue
-        except ClientError as error:
-            raise PrerequisiteError(
-                f"SES does not say whether {SENDER} may send: {error}"
-            ) from error
     raise PrerequisiteError(
         f"SES has not verified the sender {SENDER} in this Region. Run: "
         f"aws sesv2 create-email-identity --email-identity {SENDER} "

@@ -14,7 +14,10 @@ from rootsweep import accounts, cases, messages
 
 APPROVER_TAG = os.environ["APPROVER_TAG"]
 DEFAULT_APPROVER = os.environ["DEFAULT_APPROVER"]
+MANUAL_REMOVAL_CHECK_SECONDS = int(os.environ["MANUAL_REMOVAL_CHECK_SECONDS"])
 MANUAL_REMOVAL_TIMEOUT_SECONDS = int(os.environ["MANUAL_REMOVAL_TIMEOUT_SECONDS"])
+# Each look is some ten events, and an execution fails at 25,000 (Step Functions quotas).
+MOST_LOOKS = 1000
 SENDER = os.environ["SENDER"]
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
 organizations = boto3.client("organizations", config=calls)
@@ -24,7 +27,7 @@ table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "cause"}` -> `{"deadline"}`, and a mail with the steps for this account.
+    """`{"case_id", "cause"}` -> `{"deadline", "wait_seconds"}`, and a mail with the steps.
 
     `cause` is what Step Functions caught: the JSON of a Lambda error. Raises CaseEndedError.
     """
@@ -52,7 +55,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             case, is_management_account=is_management_account, now=now
         ).send(ses, sender=SENDER)
         cases.mark_mailed(table, case_id=case.id, about=about)
-    return {"deadline": case.deadline}
+    return {
+        "deadline": case.deadline,
+        "wait_seconds": max(
+            MANUAL_REMOVAL_CHECK_SECONDS, MANUAL_REMOVAL_TIMEOUT_SECONDS // MOST_LOOKS
+        ),
+    }
 
 
 def why(cause: str, *, is_management_account: bool) -> str:

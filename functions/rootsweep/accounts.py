@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rootsweep.errors import ApproverUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -128,6 +130,8 @@ def find_approver(
 
     First match wins: the account's tag, its SECURITY alternate contact, the default of the stack.
     A source that is missing, may not be read or holds no e-mail address falls through to the next.
+    Raises ApproverUnknownError if AWS gives no answer at all: a hiccup must not hand the decision
+    to somebody else.
     """
     address = _tagged_address(organizations, account_id=account_id, tag_key=tag_key)
     if address:
@@ -146,7 +150,8 @@ def _tagged_address(
             ResourceId=account_id
         )
         tags = {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags", [])}
-    except ClientError:
+    except (ClientError, BotoCoreError) as error:
+        _require_absence(error, account_id)
         return None
     return _address_or_none(tags.get(tag_key, ""))
 
@@ -156,9 +161,16 @@ def _security_contact(account_client: AccountClient, *, account_id: str) -> str 
         answer = account_client.get_alternate_contact(
             AccountId=account_id, AlternateContactType="SECURITY"
         )
-    except ClientError:
+    except (ClientError, BotoCoreError) as error:
+        _require_absence(error, account_id)
         return None
     return _address_or_none(answer.get("AlternateContact", {}).get("EmailAddress", ""))
+
+
+def _require_absence(error: Exception, account_id: str) -> None:
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    if "NotFound" not in code and "AccessDenied" not in code:
+        raise ApproverUnknownError(f"account {account_id}: {error}") from error
 
 
 def _address_or_none(text: str) -> str | None:

@@ -50,7 +50,7 @@ def page_token(secret: str, case: Case) -> str:
 
 def is_page_token(given: str, secret: str, case: Case) -> bool:
     """Whether this is the page token of the case, in constant time."""
-    return hmac.compare_digest(given.encode(), page_token(secret, case).encode())
+    return hmac.compare_digest(given.encode(errors="replace"), page_token(secret, case).encode())
 
 
 def decision_from(form: Mapping[str, str], *, case: Case, link: Link, now: datetime) -> Decision:

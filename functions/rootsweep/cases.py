@@ -183,7 +183,9 @@ def open_case(
                 {"Put": {"TableName": table.name, "Item": case, "ConditionExpression": absent}},
             ]
         )
-    except table.meta.client.exceptions.TransactionCanceledException:
+    except table.meta.client.exceptions.TransactionCanceledException as error:
+        if not _condition_failed(error):
+            raise
         existing = find_open_case(table, account_id=account.id)
         if existing is None:
             raise  # The other sweep's case ended this very moment: the caller's retry opens one.
@@ -384,6 +386,8 @@ def record_outcome(
     try:
         table.meta.client.transact_write_items(TransactItems=writes)
     except table.meta.client.exceptions.TransactionCanceledException as error:
+        if not _condition_failed(error):
+            raise
         raise CaseEndedError(f"case {case_id} changed while its outcome was recorded") from error
     return load(table, case_id=case_id)
 
@@ -455,6 +459,12 @@ def _update_open(
         raise CaseEndedError(f"case {case_id} does not exist or has ended") from error
 
 
+def _condition_failed(error: ClientError) -> bool:
+    """Whether a transaction was refused for what is in the table, not for bad timing."""
+    reasons: Any = error.response.get("CancellationReasons", [])
+    return any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
+
+
 def _decision_item(decision: Decision) -> dict[str, str]:
     return {
         "answer": decision.answer,
@@ -479,7 +489,10 @@ def _exception_key(account_id: str) -> dict[str, str]:
 
 
 def _link_key(secret: str) -> dict[str, str]:
-    return {"pk": f"LINK#{hashlib.sha256(secret.encode()).hexdigest()}", "sk": "LINK"}
+    return {
+        "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
+        "sk": "LINK",
+    }
 
 
 def _iso(moment: datetime) -> str:

@@ -13,6 +13,10 @@ class PrerequisiteError(Exception):
     """When the organization or this stack lacks something that a sweep cannot do without."""
 
 
+class ApproverUnknownError(Exception):
+    """When AWS does not say for the moment who answers for an account."""
+
+
 class RootSessionDeniedError(Exception):
     """When AWS refuses a root session for an account, or refuses what was asked in it."""
 

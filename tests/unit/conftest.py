@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "BATCH_SIZE": "2",
     "BUCKET": "reports",
     "DEFAULT_APPROVER": "security@example.com",
+    "MANUAL_REMOVAL_CHECK_SECONDS": "300",
     "MANUAL_REMOVAL_TIMEOUT_SECONDS": "604800",
     "PARTITION": "aws",
     "REMEDIATE_ARN": "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate",

@@ -7,6 +7,7 @@ import pytest
 
 from rootsweep import accounts
 from rootsweep.accounts import Account
+from rootsweep.errors import ApproverUnknownError
 
 from .builders import ACCOUNT, an_account
 
@@ -318,3 +319,15 @@ def test_sources_that_may_not_be_read_fall_through_to_the_default(
     stub(account_client).add_client_error("get_alternate_contact", "ResourceNotFoundException")
 
     assert find(organizations, account_client)[0] == "security@example.com"
+
+
+@pytest.mark.parametrize(
+    "code", ["TooManyRequestsException", "ServiceException", "InternalServerException"]
+)
+def test_a_hiccup_does_not_hand_the_decision_to_somebody_else(
+    organizations: Any, account_client: Any, stub: Stub, code: str
+) -> None:
+    stub(organizations).add_client_error("list_tags_for_resource", code)
+
+    with pytest.raises(ApproverUnknownError, match=code):
+        find(organizations, account_client)

@@ -339,7 +339,7 @@ def test_no_form_without_the_pages_own_token_decides_anything(
     ("outcome", "words"),
     [
         (Outcome.REMEDIATED, "it was confirmed that they are gone"),
-        (Outcome.RESOLVED, "gone already"),
+        (Outcome.RESOLVED, "No root access key was left"),
         (Outcome.ESCALATED, "the security team was told"),
         (Outcome.FAILED, "Something went wrong"),
     ],
@@ -411,3 +411,18 @@ def test_a_link_to_a_case_that_is_not_there_is_an_apology(table: Any) -> None:
     )
 
     assert approval_page.handler(request("GET"), None)["statusCode"] == 503
+
+
+def test_a_former_approver_cannot_decide_about_a_case_that_names_another(
+    table: Any, case: Case
+) -> None:
+    with_link(table, case, secret="former", approver="former@example.com")
+    token = approvals.page_token("former", case)
+
+    shown = ask("GET", link="former")
+    posted = ask("POST", approving(case, token=token), link="former")
+
+    for status, page in (shown, posted):
+        assert status == 410
+        assert "Somebody else is asked" in page
+    assert cases.load(table, case_id=case.id).decision is None

@@ -170,12 +170,13 @@ def test_a_sender_that_nobody_verified_is_refused_with_the_command(
     assert f"create-email-identity --email-identity {SENDER}" in refusal()
 
 
-def test_a_sender_that_ses_does_not_talk_about_is_refused(stub: Stub) -> None:
+def test_a_hiccup_of_ses_is_no_missing_prerequisite(stub: Stub) -> None:
     with_organization(stub)
     with_features(stub, "RootCredentialsManagement")
-    stub(check_prerequisites.ses).add_client_error("get_email_identity", "AccessDeniedException")
+    stub(check_prerequisites.ses).add_client_error("get_email_identity", "TooManyRequestsException")
 
-    assert "SES does not say" in refusal()
+    with pytest.raises(ClientError):
+        run({})
 
 
 @pytest.mark.parametrize("operation", ["describe_organization", "list_accounts"])

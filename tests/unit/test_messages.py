@@ -246,7 +246,7 @@ def test_every_moment_has_a_page_with_and_without_a_decision(moment: str) -> Non
 
 
 def test_the_moments_are_those_of_the_template() -> None:
-    assert len(MOMENTS) == 10
+    assert len(MOMENTS) == 11
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

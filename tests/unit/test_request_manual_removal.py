@@ -65,7 +65,8 @@ def test_a_person_gets_the_reason_and_the_steps_and_the_case_waits(
     assert waiting.outcome == Outcome.AWAITING_REMOVAL
     assert waiting.approver == "payments-leads@example.com"
     assert waiting.reason == "AssumeRoot: AccessDenied: by an SCP"
-    assert answer == {"deadline": waiting.deadline}
+    # A week in at most a thousand looks is more than the five minutes that were asked for.
+    assert answer == {"deadline": waiting.deadline, "wait_seconds": 604}
     left = datetime.fromisoformat(waiting.deadline) - datetime.now(UTC)
     assert timedelta(days=6, hours=23) < left < timedelta(days=7, minutes=1)
     assert mailbox.sent[0]["Destination"] == {"ToAddresses": ["payments-leads@example.com"]}

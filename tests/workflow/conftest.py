@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "APPROVAL_URL": "https://approvals.example.com",
     "APPROVER_TAG": "rootsweep-approver",
     "DEFAULT_APPROVER": "security@example.com",
+    "MANUAL_REMOVAL_CHECK_SECONDS": "1",
     "MANUAL_REMOVAL_TIMEOUT_SECONDS": "600",
     "PARTITION": "aws",
     "SENDER": "rootsweep@example.com",
@@ -127,7 +128,6 @@ def definition(*, topic_arn: str, approval_seconds: int) -> str:
     values = {
         "AlertTopicArn": topic_arn,
         "ApprovalTimeoutSeconds": str(approval_seconds),
-        "ManualRemovalCheckSeconds": "1",
     }
 
     def substitute(match: re.Match[str]) -> str:
