@@ -14,11 +14,12 @@ sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
-def handler(event: dict[str, Any], _context: object) -> None:
-    """`{"case_id"}` -> nothing, if nothing is left.
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """`{"case_id"}` -> `{"deleted_key_ids"}` of this case, if nothing is left in the account.
 
     Raises RootKeysRemainError (IAM may need a moment), KeysChangedError, RootSessionDeniedError.
     """
     case = cases.load(table, case_id=event["case_id"])
     iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
     root_access.confirm_removal(iam, account_id=case.account_id, approved=case.keys)
+    return {"deleted_key_ids": list(case.deleted_key_ids)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +25,7 @@ CONCURRENCY = 16
 calls = Config(
     retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=CONCURRENCY
 )
+log = logging.getLogger()
 s3 = boto3.client("s3", config=calls)
 sts = boto3.client("sts", config=root_access.CALLS)
 stepfunctions = boto3.client("stepfunctions", config=calls)
@@ -40,9 +43,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     ]
 
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
-        return look_into_account(
-            account, sweep_id=event["sweep_id"], detect_only=event["detect_only"]
-        )
+        try:
+            return look_into_account(
+                account, sweep_id=event["sweep_id"], detect_only=event["detect_only"]
+            )
+        except Exception as error:  # One account must not cost the others their cases.
+            log.exception("no case for account %s", account.id)
+            reason = f"it has root access keys, but no case: {root_access.reason(error)}"
+            return {"keys": [], "state": AccountState.UNKNOWN, "reason": reason}, None
 
     with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
         results = list(pool.map(look_into, with_keys))
@@ -80,9 +88,7 @@ def look_into_account(
 
 def ensure_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case:
     """The open case of the account, with its execution running; a new one if there is none."""
-    case = cases.open_case(
-        table, account=account, sweep_id=sweep_id, remediate_arn=REMEDIATE_ARN, now=now
-    )
+    case = open_case(account, sweep_id=sweep_id, now=now)
     if start(case):
         return case
     try:
@@ -95,11 +101,23 @@ def ensure_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case
         )
     except CaseEndedError:
         return cases.load(table, case_id=case.id)  # It ended properly this very moment.
-    case = cases.open_case(
-        table, account=account, sweep_id=sweep_id, remediate_arn=REMEDIATE_ARN, now=now
-    )
+    case = open_case(account, sweep_id=sweep_id, now=now)
     start(case)
     return case
+
+
+def open_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case:
+    """`cases.open_case`, tried again when it met another sweep at the same account."""
+    for attempt in range(1, 4):
+        try:
+            return cases.open_case(
+                table, account=account, sweep_id=sweep_id, remediate_arn=REMEDIATE_ARN, now=now
+            )
+        except table.meta.client.exceptions.TransactionCanceledException:
+            if attempt == 3:
+                raise
+            time.sleep(0.2 * attempt)
+    raise AssertionError("the loop above returns or raises")
 
 
 def read_keys(account_id: str) -> tuple[list[root_access.RootKey], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -89,7 +90,10 @@ def _port(text: str) -> int:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split()]
+    try:
+        pairs = [pair.partition("=") for pair in shlex.split(text)]
+    except ValueError as error:
+        raise stack.StackError(f"PARAMS: {error}") from error
     known = stack.template_parameters()
     for name, equals, _ in pairs:
         if not equals or not name:

@@ -136,7 +136,7 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
         **parameters,
     }
     boto3.client("sesv2", **settings).create_email_identity(EmailIdentity=chosen["SenderAddress"])
-    overrides = [f"{name}={value}" for name, value in chosen.items()]
+    overrides = [f'{name}="{value}"' for name, value in chosen.items()]
     _sam(
         "deploy",
         *("--template", str(ROOT / ".aws-sam/build/template.yaml"), "--stack-name", STACK_NAME),

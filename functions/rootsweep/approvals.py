@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from rootsweep.cases import Answer, Decision
+from rootsweep.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ def decision_from(form: Mapping[str, str], *, case: Case, link: Link, now: datet
     """The decision that a form makes about a case. Raises FormError."""
     answer = form.get("decision")
     at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    reason = " ".join(form.get("reason", "").split())
+    reason = plain(form.get("reason", ""), REASON_LENGTH + 1)
     if len(reason) > REASON_LENGTH:
         raise FormError("reason", f"The reason is longer than {REASON_LENGTH} characters.")
     if answer == "approve":

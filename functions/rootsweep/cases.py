@@ -89,6 +89,7 @@ class Case:
     reason: str = ""
     decision: Decision | None = None
     task_token: str = ""
+    deleted_key_ids: tuple[str, ...] = ()
 
     @classmethod
     def from_item(cls, item: dict[str, Any]) -> Case:
@@ -112,6 +113,7 @@ class Case:
             reason=item.get("reason", ""),
             decision=Decision(**decision) if decision else None,
             task_token=item.get("task_token", ""),
+            deleted_key_ids=tuple(key["id"] for key in item.get("deleted_keys", [])),
         )
 
     @property
@@ -394,7 +396,9 @@ def record_outcome(
 
 def find_exception(table: Table, *, account_id: str, now: datetime) -> AccountException | None:
     """The unexpired exception of an account, if there is one."""
-    item: dict[str, Any] | None = table.get_item(Key=_exception_key(account_id)).get("Item")
+    item: dict[str, Any] | None = table.get_item(
+        Key=_exception_key(account_id), ConsistentRead=True
+    ).get("Item")
     if item is None or item["until"] < f"{now:%Y-%m-%d}":
         return None
     return AccountException(**{name: item[name] for name in AccountException.__dataclass_fields__})

@@ -213,7 +213,7 @@ def delete_root_keys(
         try:
             iam.delete_access_key(AccessKeyId=key_id)
         except iam.exceptions.NoSuchEntityException:
-            continue  # Somebody else was faster; the aim is reached.
+            pass  # It was there a moment ago: this is our own call, whose answer was lost.
         except ClientError as error:
             raise _named(error, account_id) from error
         yield key_id

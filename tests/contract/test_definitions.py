@@ -44,11 +44,16 @@ if TYPE_CHECKING:
 each_definition = pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: path.name)
 # It wants 2.0 for a BackoffRate; in JSON, which is what AWS reads, 2 is the same number.
 STATELINT = Config(ignored_problem_types={ProblemType.FLOAT})
-# Fields of a Distributed Map that AWS documents and statelint does not know yet.
+# What AWS documents and statelint does not know yet: fields of a Distributed Map, and a Wait of an
+# expression's seconds (Amazon States Language, Wait State).
 MAP = "State Machine.States.Check accounts in batches"
 UNKNOWN_TO_STATELINT = {
     f'Field "Label" not allowed in {MAP}',
     f'Field "InputType" not allowed in {MAP}.ItemReader.ReaderConfig',
+    (
+        "State Machine.States.Wait for manual removal.Seconds is "
+        '"{% $states.input.wait_seconds %}" but should be an Integer'
+    ),
 }
 ERROR_NAMES = {name for name in vars(errors) if name.endswith("Error")}
 

@@ -195,7 +195,7 @@ def test_a_page_about_keys_that_have_changed_since_decides_nothing(table: Any, c
     for form in (approving(case), declining(case)):
         status, page = ask("POST", form)
         assert status == 409
-        assert "The keys have changed" in page
+        assert "This page is out of date" in page
 
     assert contents(table) == before
 

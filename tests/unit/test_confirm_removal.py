@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import confirm_removal
 import pytest
 
-from rootsweep import root_access
+from rootsweep import cases, root_access
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
-from .builders import ACCOUNT, SECOND, a_decided_case, a_key, contents
+from .builders import ACCOUNT, FIRST, NOW, SECOND, a_decided_case, a_key, contents
 from .root_sessions import RootUser
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def confirm(table: Any) -> None:
     case = a_decided_case(table)
     before = contents(table)
     try:
-        assert confirm_removal.handler({"case_id": case.id}, None) is None
+        answer = confirm_removal.handler({"case_id": case.id}, None)
+        assert answer == {"deleted_key_ids": []}
     finally:
         assert contents(table) == before
 
@@ -37,6 +38,16 @@ def confirm(table: Any) -> None:
 def test_an_account_without_keys_is_confirmed(table: Any, root: RootUser) -> None:
     confirm(table)
 
+    assert root.calls == ["audit"]
+
+
+def test_the_answer_says_which_keys_this_case_deleted(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table)
+    cases.record_deleted(table, case_id=case.id, key_id=FIRST, now=NOW)
+
+    answer = confirm_removal.handler({"case_id": case.id}, None)
+
+    assert answer == {"deleted_key_ids": [FIRST]}
     assert root.calls == ["audit"]
 
 

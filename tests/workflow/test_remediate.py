@@ -37,6 +37,7 @@ def test_approved_keys_are_deleted_and_the_case_is_remediated(world: MakeWorld) 
         "Approved?",
         "Delete root keys",
         "Confirm removal",
+        "Any deleted by Rootsweep?",
         "Record remediated",
     ]
     assert here.alerts == []
