@@ -164,3 +164,24 @@ def test_findings_that_cannot_be_written_fail_the_batch(
 
     with pytest.raises(ClientError, match="NoSuchBucket"):
         check_accounts.handler(event, context)
+
+
+@pytest.mark.parametrize(
+    ("code", "looks", "state"),
+    [("Throttling", 2, AccountState.CLEAN), ("AccessDenied", 1, AccountState.UNKNOWN)],
+)
+def test_a_hiccup_is_worth_a_second_look_and_a_denial_is_not(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, code: str, looks: int, state: AccountState
+) -> None:
+    looked = []
+
+    def read(account_id: str) -> RootSummary:
+        looked.append(account_id)
+        if len(looked) == 1:
+            raise an_error(code, "GetAccountSummary")
+        return a_summary(access_keys=False)
+
+    monkeypatch.setattr(check_accounts.reader, "read", read)
+
+    assert check(s3, [ACCOUNT])[ACCOUNT].state == state
+    assert len(looked) == looks
