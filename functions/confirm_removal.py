@@ -15,11 +15,11 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"deleted_key_ids"}` of this case, if nothing is left in the account.
+    """`{"case_id"}` -> `{"deletion_started"}`, whether by us, if nothing is left in the account.
 
     Raises RootKeysRemainError (IAM may need a moment), KeysChangedError, RootSessionDeniedError.
     """
     case = cases.load(table, case_id=event["case_id"])
     iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
     root_access.confirm_removal(iam, account_id=case.account_id, approved=case.keys)
-    return {"deleted_key_ids": list(case.deleted_key_ids)}
+    return {"deletion_started": bool(case.deletion_started_at)}

@@ -22,9 +22,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     case, approved = cases.approved_keys(table, case_id=event["case_id"])
     iam = root_access.delete_session(sts, account_id=case.account_id, partition=PARTITION)
-    deleted = []
-    for key_id in root_access.delete_root_keys(iam, account_id=case.account_id, approved=approved):
+    key_ids = root_access.keys_to_delete(iam, account_id=case.account_id, approved=approved)
+    if key_ids:
+        # Before the first deletion: if this function dies after it, the keys are still known to
+        # be gone by our hand and not by their owner's.
+        cases.record_deletion_started(table, case_id=case.id, now=datetime.now(UTC))
+    for key_id in key_ids:
+        root_access.delete_root_key(iam, account_id=case.account_id, key_id=key_id)
         # One by one, so that the record is true even if the next deletion fails.
         cases.record_deleted(table, case_id=case.id, key_id=key_id, now=datetime.now(UTC))
-        deleted.append(key_id)
-    return {"deleted_key_ids": deleted}
+    return {"deleted_key_ids": key_ids}

@@ -89,7 +89,7 @@ class Case:
     reason: str = ""
     decision: Decision | None = None
     task_token: str = ""
-    deleted_key_ids: tuple[str, ...] = ()
+    deletion_started_at: str = ""
 
     @classmethod
     def from_item(cls, item: dict[str, Any]) -> Case:
@@ -113,7 +113,7 @@ class Case:
             reason=item.get("reason", ""),
             decision=Decision(**decision) if decision else None,
             task_token=item.get("task_token", ""),
-            deleted_key_ids=tuple(key["id"] for key in item.get("deleted_keys", [])),
+            deletion_started_at=item.get("deletion_started_at", ""),
         )
 
     @property
@@ -331,6 +331,11 @@ def approved_keys(table: Table, *, case_id: str) -> tuple[Case, tuple[RootKey, .
     if case.decision.fingerprint != fingerprint(case.account_id, case.keys) or not case.keys:
         raise NotApprovedError(f"case {case_id}: the approval is about other keys")
     return case, case.keys
+
+
+def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> None:
+    """Add to the case that approved keys are about to be deleted. Raises CaseEndedError."""
+    _update_open(table, case_id, "SET deletion_started_at = :now", {":now": _iso(now)})
 
 
 def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) -> None:

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_sts import STSClient
@@ -193,14 +193,11 @@ def list_root_keys(iam: IAMClient, *, account_id: str) -> list[RootKey]:
         raise _named(error, account_id) from error
 
 
-def delete_root_keys(
-    iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]
-) -> Iterator[str]:
-    """Delete exactly the approved keys that are still there; yield each id once it is deleted.
+def keys_to_delete(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> list[str]:
+    """The ids of the approved keys that are still there; those that are gone are done.
 
-    Nothing is deleted if the account has a key that is not among the approved ones, or one whose
-    status is no longer what the approver saw: raises KeysChangedError. An approved key that is
-    gone already is done, so calling again after a crash repeats nothing.
+    Raises KeysChangedError, before anything is deleted, if the account has a key that is not among
+    the approved ones, or one whose status is no longer what the approver saw.
     """
     present = _ids_and_status(list_root_keys(iam, account_id=account_id))
     unapproved = present - _ids_and_status(approved)
@@ -209,14 +206,17 @@ def delete_root_keys(
             f"account {account_id}: {_describe(unapproved)} is not what was approved; "
             "nothing was deleted, and the approver is asked again"
         )
-    for key_id in sorted(key_id for key_id, _ in present):
-        try:
-            iam.delete_access_key(AccessKeyId=key_id)
-        except iam.exceptions.NoSuchEntityException:
-            pass  # It was there a moment ago: this is our own call, whose answer was lost.
-        except ClientError as error:
-            raise _named(error, account_id) from error
-        yield key_id
+    return sorted(key_id for key_id, _ in present)
+
+
+def delete_root_key(iam: IAMClient, *, account_id: str, key_id: str) -> None:
+    """Delete one key that was there a moment ago. Raises RootSessionDeniedError or ClientError."""
+    try:
+        iam.delete_access_key(AccessKeyId=key_id)
+    except iam.exceptions.NoSuchEntityException:
+        pass  # Our own call, whose answer was lost and which was tried again.
+    except ClientError as error:
+        raise _named(error, account_id) from error
 
 
 def confirm_removal(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> None:

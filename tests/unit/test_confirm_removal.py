@@ -8,7 +8,7 @@ import pytest
 from rootsweep import cases, root_access
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
-from .builders import ACCOUNT, FIRST, NOW, SECOND, a_decided_case, a_key, contents
+from .builders import ACCOUNT, NOW, SECOND, a_decided_case, a_key, contents
 from .root_sessions import RootUser
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def confirm(table: Any) -> None:
     before = contents(table)
     try:
         answer = confirm_removal.handler({"case_id": case.id}, None)
-        assert answer == {"deleted_key_ids": []}
+        assert answer == {"deletion_started": False}
     finally:
         assert contents(table) == before
 
@@ -41,13 +41,13 @@ def test_an_account_without_keys_is_confirmed(table: Any, root: RootUser) -> Non
     assert root.calls == ["audit"]
 
 
-def test_the_answer_says_which_keys_this_case_deleted(table: Any, root: RootUser) -> None:
+def test_the_answer_says_whether_this_case_began_to_delete(table: Any, root: RootUser) -> None:
     case = a_decided_case(table)
-    cases.record_deleted(table, case_id=case.id, key_id=FIRST, now=NOW)
+    cases.record_deletion_started(table, case_id=case.id, now=NOW)
 
     answer = confirm_removal.handler({"case_id": case.id}, None)
 
-    assert answer == {"deleted_key_ids": [FIRST]}
+    assert answer == {"deletion_started": True}
     assert root.calls == ["audit"]
 
 

@@ -171,3 +171,26 @@ def test_a_refused_session_has_a_name_of_its_own(
 
     with pytest.raises(RootSessionDeniedError, match="by a policy"):
         delete(case)
+
+
+def test_a_deletion_that_nobody_lived_to_record_is_known_to_be_ours(
+    table: Any, root: RootUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_decided_case(table)
+    root.keys = list(case.keys)
+    with monkeypatch.context() as dying:
+        dying.setattr(cases, "record_deleted", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            delete(case)
+
+    assert root.keys == []
+    assert delete(case) == {"deleted_key_ids": []}
+    assert cases.load(table, case_id=case.id).deletion_started_at
+
+
+def test_keys_that_their_owner_removed_are_not_taken_for_ours(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table)
+    root.keys = []
+
+    assert delete(case) == {"deleted_key_ids": []}
+    assert not cases.load(table, case_id=case.id).deletion_started_at

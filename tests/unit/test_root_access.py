@@ -42,6 +42,13 @@ root_keys = st.lists(
 )  # fmt: skip
 
 
+def delete_root_keys(iam: Any, *, account_id: str, approved: list[Any]) -> Iterator[str]:
+    """As `Delete root keys` does it."""
+    for key_id in root_access.keys_to_delete(iam, account_id=account_id, approved=approved):
+        root_access.delete_root_key(iam, account_id=account_id, key_id=key_id)
+        yield key_id
+
+
 @pytest.fixture(autouse=True)
 def a_client_of_our_own() -> Iterator[None]:
     """The one IAM client for all accounts is kept for as long as the process lives."""
@@ -241,7 +248,7 @@ def test_exactly_the_approved_keys_are_deleted(iam: Any, stub: Stub) -> None:
     for key in approved:
         stubbed.add_response("delete_access_key", {}, {"AccessKeyId": key.id})
 
-    deleted = root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
+    deleted = delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
 
     assert list(deleted) == [FIRST, SECOND]
 
@@ -264,7 +271,7 @@ def test_nothing_is_deleted_if_anything_is_not_as_it_was_approved(
     with_keys(stub(iam), *present)
 
     with pytest.raises(KeysChangedError, match="nothing was deleted"):
-        list(root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=approved))
+        list(delete_root_keys(iam, account_id=ACCOUNT, approved=approved))
 
 
 class Session:
@@ -303,7 +310,7 @@ def test_whatever_is_there_all_of_it_was_approved_or_none_of_it_is_deleted(
 
     session: Any = Session(present)
     try:
-        deleted = list(root_access.delete_root_keys(session, account_id=ACCOUNT, approved=approved))
+        deleted = list(delete_root_keys(session, account_id=ACCOUNT, approved=approved))
     except KeysChangedError:
         assert session.deleted == set()
         assert not shown(present) <= shown(approved)
@@ -318,7 +325,7 @@ def test_an_approved_key_that_is_gone_already_is_done(iam: Any, stub: Stub) -> N
     stubbed.add_response("delete_access_key", {}, {"AccessKeyId": SECOND})
 
     approved = [a_key(FIRST), a_key(SECOND)]
-    deleted = root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
+    deleted = delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
     assert list(deleted) == [SECOND]
 
 
@@ -329,7 +336,7 @@ def test_a_deletion_whose_answer_was_lost_is_a_deletion_all_the_same(iam: Any, s
     stubbed.add_response("delete_access_key", {}, {"AccessKeyId": SECOND})
 
     approved = [a_key(FIRST), a_key(SECOND)]
-    deleted = root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
+    deleted = delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
     assert list(deleted) == [FIRST, SECOND]
 
 
@@ -344,7 +351,7 @@ def test_a_deletion_that_fails_is_raised(
     stubbed.add_client_error("delete_access_key", code)
 
     with pytest.raises(error, match=code):
-        list(root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=[a_key()]))
+        list(delete_root_keys(iam, account_id=ACCOUNT, approved=[a_key()]))
 
 
 def test_what_was_deleted_before_a_failure_is_told(iam: Any, stub: Stub) -> None:
@@ -353,7 +360,7 @@ def test_what_was_deleted_before_a_failure_is_told(iam: Any, stub: Stub) -> None
     with_keys(stubbed, *approved)
     stubbed.add_response("delete_access_key", {}, {"AccessKeyId": FIRST})
     stubbed.add_client_error("delete_access_key", "ServiceFailure")
-    deleted = root_access.delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
+    deleted = delete_root_keys(iam, account_id=ACCOUNT, approved=approved)
 
     assert next(deleted) == FIRST
     with pytest.raises(ClientError, match="ServiceFailure"):
