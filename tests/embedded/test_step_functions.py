@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -511,3 +512,18 @@ def test_a_role_may_be_limited_to_one_machine_and_its_executions(
     sfn.send_task_success(taskToken=token, output="{}")
     assert refusal(sfn.send_task_success, taskToken=token, output="{}") == "TaskTimedOut"
     assert sfn.describe_execution(executionArn=execution)
+
+
+def test_a_wait_until_a_time_ends_at_that_time(machines: Machines) -> None:
+    """Source: "Wait workflow state", Timestamp."""
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    definition = {
+        "StartAt": "Wait",
+        "States": {
+            "Wait": {"Type": "Wait", "Timestamp": "{% $states.input.until %}", "End": True},
+        },
+    }
+
+    machines.output(definition, {"until": f"{until:%Y-%m-%dT%H:%M:%SZ}"})
+
+    assert datetime.now(UTC) >= until.replace(microsecond=0)
