@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test local local-down check lock clean
+.PHONY: help demo test fuzz local local-down check lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +21,9 @@ demo: .venv/ready ## Sweep a pretend organization, end to end. AUTO=approve|decl
 
 test: .venv/ready ## Run all tests
 	@python -m pytest
+
+fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000
+	@FUZZ_EXAMPLES=10000 python -m pytest tests/unit/test_approval_page_fuzz.py
 
 local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, PORT=4566, PARAMS="Key=Value ..."
 	@python -m local up --organization "$(ORG)" --port "$(PORT)" --parameters "$(PARAMS)"

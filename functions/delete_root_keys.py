@@ -8,9 +8,14 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, root_access
+from rootsweep import approvals, cases, root_access
+from rootsweep.errors import KeysChangedError
 
 PARTITION = os.environ["PARTITION"]
+quorum_policy = approvals.QuorumPolicy.parse(
+    used_within_days=os.environ["TWO_APPROVERS_IF_USED_WITHIN_DAYS"],
+    organizational_units=os.environ["TWO_APPROVERS_ORGANIZATIONAL_UNITS"],
+)
 sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
@@ -22,7 +27,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     case, approved = cases.approved_keys(table, case_id=event["case_id"])
     iam = root_access.delete_session(sts, account_id=case.account_id, partition=PARTITION)
-    key_ids = root_access.keys_to_delete(iam, account_id=case.account_id, approved=approved)
+    present = root_access.keys_to_delete(iam, account_id=case.account_id, approved=approved)
+    require_quorum(case, present)
+    key_ids = [key.id for key in present]
     if key_ids:
         # Before the first deletion: if this function dies after it, the keys are still known to
         # be gone by our hand and not by their owner's.
@@ -32,3 +39,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         # One by one, so that the record is true even if the next deletion fails.
         cases.record_deleted(table, case_id=case.id, key_id=key_id, now=datetime.now(UTC))
     return {"deleted_key_ids": key_ids}
+
+
+def require_quorum(case: cases.Case, present: list[root_access.RootKey]) -> None:
+    """Raise KeysChangedError if the keys are more in use now than their approvers knew."""
+    quorum = quorum_policy.quorum(present, parents=case.parents, now=datetime.now(UTC))
+    if quorum.people > case.quorum:
+        raise KeysChangedError(
+            f"account {case.account_id}: {quorum.reason}, which was not so when the deletion was "
+            "approved; nothing was deleted, and people are asked again"
+        )

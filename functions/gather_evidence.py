@@ -8,9 +8,13 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, root_access
+from rootsweep import approvals, cases, root_access
 
 PARTITION = os.environ["PARTITION"]
+quorum_policy = approvals.QuorumPolicy.parse(
+    used_within_days=os.environ["TWO_APPROVERS_IF_USED_WITHIN_DAYS"],
+    organizational_units=os.environ["TWO_APPROVERS_ORGANIZATIONAL_UNITS"],
+)
 sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
@@ -20,5 +24,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     case = cases.load(table, case_id=event["case_id"])
     iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
     keys = root_access.list_root_keys(iam, account_id=case.account_id)
-    cases.record_evidence(table, case=case, keys=keys, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    quorum = quorum_policy.quorum(keys, parents=case.parents, now=now)
+    cases.record_evidence(table, case=case, keys=keys, quorum=quorum, now=now)
     return {"access_key_ids": [key.id for key in keys]}

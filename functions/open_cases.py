@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -19,9 +19,12 @@ from rootsweep.accounts import Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
 BUCKET = os.environ["BUCKET"]
+MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
+# How much longer the mails wait for each case that has to be opened and gathered first.
+SECONDS_A_CASE = 0.3
 calls = Config(
     retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=CONCURRENCY
 )
@@ -42,10 +45,16 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if account.id in found and found[account.id].state == AccountState.ROOT_KEYS
     ]
 
+    seconds = MAIL_WINDOW_SECONDS + SECONDS_A_CASE * len(with_keys)
+    ask_at = datetime.now(UTC) + timedelta(seconds=seconds)
+
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
         try:
             return look_into_account(
-                account, sweep_id=event["sweep_id"], detect_only=event["detect_only"]
+                account,
+                sweep_id=event["sweep_id"],
+                detect_only=event["detect_only"],
+                ask_at=ask_at,
             )
         except Exception as error:  # One account must not cost the others their cases.
             log.exception("no case for account %s", account.id)
@@ -66,7 +75,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def look_into_account(
-    account: Account, *, sweep_id: str, detect_only: bool
+    account: Account, *, sweep_id: str, detect_only: bool, ask_at: datetime
 ) -> tuple[dict[str, Any], cases.Case | None]:
     """What the report says of an account with keys, and its case."""
     keys, reason = read_keys(account.id)
@@ -83,12 +92,12 @@ def look_into_account(
         return row | {"state": AccountState.EXCEPTED, "reason": why}, case
     if detect_only:
         return row, cases.find_open_case(table, account_id=account.id)
-    return row, ensure_case(account, sweep_id=sweep_id, now=now)
+    return row, ensure_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
 
 
-def ensure_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case:
+def ensure_case(account: Account, *, sweep_id: str, now: datetime, ask_at: datetime) -> cases.Case:
     """The open case of the account, with its execution running; a new one if there is none."""
-    case = open_case(account, sweep_id=sweep_id, now=now)
+    case = open_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
     if start(case):
         return case
     try:
@@ -101,17 +110,22 @@ def ensure_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case
         )
     except CaseEndedError:
         return cases.load(table, case_id=case.id)  # It ended properly this very moment.
-    case = open_case(account, sweep_id=sweep_id, now=now)
+    case = open_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
     start(case)
     return case
 
 
-def open_case(account: Account, *, sweep_id: str, now: datetime) -> cases.Case:
+def open_case(account: Account, *, sweep_id: str, now: datetime, ask_at: datetime) -> cases.Case:
     """`cases.open_case`, tried again when it met another sweep at the same account."""
     for attempt in range(1, 4):
         try:
             return cases.open_case(
-                table, account=account, sweep_id=sweep_id, remediate_arn=REMEDIATE_ARN, now=now
+                table,
+                account=account,
+                sweep_id=sweep_id,
+                remediate_arn=REMEDIATE_ARN,
+                now=now,
+                ask_at=ask_at,
             )
         except table.meta.client.exceptions.TransactionCanceledException:
             if attempt == 3:

@@ -18,7 +18,22 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Raises CaseEndedError.
     """
-    decision = cases.close_to_decisions(table, case_id=event["case_id"], now=datetime.now(UTC))
-    if decision is None:
-        return {"answer": "NONE", "by": "", "reason": "nobody answered in time"}
-    return {"answer": decision.answer, "by": decision.by, "reason": decision.reason}
+    case = cases.close_to_decisions(table, case_id=event["case_id"], now=datetime.now(UTC))
+    if case.decision is None:
+        return {"answer": "NONE", "by": "", "reason": silence(case)}
+    return {
+        "answer": case.decision.answer,
+        "by": case.decided_by,
+        "reason": case.decision.reason,
+    }
+
+
+def silence(case: cases.Case) -> str:
+    """What happened instead of a decision."""
+    if not case.approvals:
+        return "nobody answered in time"
+    people = ", ".join(approval.by for approval in case.approvals)
+    return (
+        f"approved in time by {people} only, and {case.quorum} people have to approve, because "
+        f"{case.quorum_reason}"
+    )

@@ -35,7 +35,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "account_name": plain(case.account_name),
         "outcome": case.outcome,
         "reason": plain(case.reason, 1000),
-        "decided_by": case.decision.by if case.decision else "nobody",
+        "decided_by": case.decided_by,
         "execution_arn": case.execution_arn,
     }
 

@@ -118,7 +118,7 @@ class Demo:
         if not excepted:
             return
         with _phase(f"An earlier sweep, in which {_count(excepted, 'account')} declined"):
-            report = self._sweep({"accounts": excepted})
+            report = self._sweep({"accounts": excepted}, answer="decline")
             progress = self._progress(report)
             self._wait(progress, lambda: all(case.ended for case in progress), answer="decline")
 
@@ -154,7 +154,8 @@ class Demo:
             return self._wrong_deletions(outcomes)
         return self._wrong_endings(rows, outcomes) + self._wrong_deletions(outcomes)
 
-    def _sweep(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _sweep(self, given: dict[str, Any], answer: str | None = None) -> dict[str, Any]:
+        """A sweep, and its report. People answer as soon as they are asked."""
         execution = self._stepfunctions.start_execution(
             stateMachineArn=self._stack.outputs["SweepStateMachineArn"], input=json.dumps(given)
         )["executionArn"]
@@ -162,6 +163,7 @@ class Demo:
             described = self._stepfunctions.describe_execution(executionArn=execution)
             if described["status"] != "RUNNING":
                 break
+            self._answer_mails(answer)
             time.sleep(0.3)
         if described["status"] != "SUCCEEDED":
             raise stack.StackError(
@@ -219,22 +221,25 @@ class Demo:
                 self._decide(link.group(), answer)
 
     def _decide(self, link: str, answer: str | None) -> None:
-        page = self._people.get(link)
-        token = re.search(r'name="token" value="([^"]+)"', page.text)
-        account = re.search(r"<dt>Account id</dt><dd>(\d{12})</dd>", page.text)
-        if not token or not account:
-            return  # Decided or ended meanwhile; the page says so.
-        entry = self._accounts[account.group(1)]
-        chosen = answer or entry.answer or self._auto
-        if chosen == "ignore":
-            return
-        form = {"token": unescape(token.group(1)), "decision": chosen}
-        if chosen == "approve":
-            form["account_id"] = entry.id
-        else:
-            form["reason"] = "A batch job still signs with this key; it moves to a role."
-            form["until"] = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
-        self._people.post(link, data=form)
+        """Open the link, and answer each case on its pages as the people of its account do."""
+        url = link
+        while url:
+            page = self._people.get(url).text
+            shown = dict(re.findall(r'name="case" value="([^".]+)\.([^"]+)"', page))
+            for case, token in shown.items():
+                entry = self._accounts[case.partition("-")[0]]
+                chosen = answer or entry.answer or self._auto
+                if chosen == "ignore":
+                    continue
+                form = {"case": f"{case}.{token}", "decision": chosen}
+                if chosen == "approve":
+                    form["account_id"] = entry.id
+                else:
+                    form["reason"] = "A batch job still signs with this key; it moves to a role."
+                    form["until"] = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+                self._people.post(link, data=form)
+            after = re.search(r'href="(\?after=[^"]+)"', page)
+            url = link + unescape(after.group(1)) if after else ""
 
     # -- what should have happened ----------------------------------------------------------------
 

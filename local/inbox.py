@@ -26,7 +26,9 @@ li a{text-decoration:none;display:block}
 .when{opacity:.7;font-size:.85rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:0 1rem;margin:0 0 1rem}
 dt{opacity:.7}dd{margin:0;overflow-wrap:anywhere}
-iframe{width:100%;height:34rem;border:1px solid #8886;border-radius:.4rem}
+h2{font-size:1.1rem}
+iframe,pre{box-sizing:border-box;width:100%}
+iframe{height:80vh;border:1px solid #8886;border-radius:.4rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere}
 pre{border:1px solid #8886;border-radius:.4rem;padding:1rem}
 """
@@ -36,7 +38,8 @@ _environment = Environment(
         {
             "page": (
                 "<!DOCTYPE html><html lang=en><meta charset=utf-8>"
-                "<meta name=viewport content='width=device-width'><title>Inbox</title>"
+                "<meta name=viewport content='width=device-width'><link rel=icon href='data:,'>"
+                "<title>Inbox</title>"
                 "<style>{{ style }}</style><main>{% block content %}{% endblock %}</main></html>"
             ),
             "list": (
@@ -80,7 +83,7 @@ def page(query: str) -> str:
             "MessageId": mail["MessageId"],
             "Source": mail["Source"],
             "To": mail.get("To", []),
-            "Timestamp": f"{datetime.fromtimestamp(mail['Timestamp'], UTC):%H:%M:%S} UTC",
+            "Timestamp": f"{datetime.fromtimestamp(mail['Timestamp'], UTC):%-d %B %H:%M:%S} UTC",
             "Subject": mail.get("RenderedSubject") or mail.get("Subject", ""),
             "BodyText": mail.get("RenderedBodyText") or mail.get("BodyText", ""),
             "BodyHtml": mail.get("RenderedBodyHtml") or mail.get("BodyHtml") or "",

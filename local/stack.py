@@ -31,6 +31,7 @@ REGION = "us-east-1"
 STACK_NAME = "rootsweep"
 SENDER = "rootsweep@example.com"
 DEFAULT_APPROVER = "cloud-security@example.com"
+SECOND_APPROVER = "security-lead@example.com"
 # The host of the custom domain for the approval page. Names below localhost do not resolve
 # everywhere, so the domain is the loopback address, and a base path keeps it apart.
 APPROVALS_HOST = "127.0.0.1"
@@ -132,6 +133,8 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
     chosen = {
         "SenderAddress": SENDER,
         "DefaultApprover": DEFAULT_APPROVER,
+        "SecondApprover": SECOND_APPROVER,
+        "MailWindowSeconds": "6",
         "ApprovalBaseUrl": f"{aws.endpoint}/{APPROVALS_PATH}",
         **parameters,
     }

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def install() -> None:
     sfn._invoke_with_callback = invoke_with_callback
     sfn._invoke_nested_start_execution = invoke_nested_start_execution
     sfn._run_distributed_map = run_distributed_map
+    sfn._sleep_until = sleep_until
     sfn._error_matches = error_matches
     sfn._fail_execution = fail_execution
     # Others wrap this function too, so the one to fall back to is the one found now.
@@ -202,6 +204,15 @@ def invoke_nested_start_execution(resource: str, input_data: dict[str, Any]) -> 
     except sfn._ExecutionError as error:
         name = error.error.removesuffix("Exception")
         raise sfn._ExecutionError(f"StepFunctions.{name}Exception", error.cause) from None
+
+
+def sleep_until(timestamp: str) -> None:
+    """A wait until a time lasts until then, whatever the scale: the clock is not scaled.
+
+    Source: "Wait workflow state", Timestamp: "An absolute time to wait until".
+    """
+    until = datetime.fromisoformat(timestamp)
+    time.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
 
 
 # -- tasks --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _STATES = ["ACTIVE"] * 30 + ["PENDING_CLOSURE", "SUSPENDED", "CLOSED", "PENDING_ACTIVATION"]
@@ -16,6 +17,8 @@ _NAMES = [
     "<b>bold</b>",
     "日本",
 ]
+# They answer for many accounts each, alone or together.
+_TEAMS = ["platform@example.com", "apps@example.com", "platform@example.com data@example.com"]
 
 
 def organization(*, accounts: int, with_keys: float, seed: int) -> dict[str, Any]:
@@ -36,8 +39,9 @@ def _account(id: str, dice: random.Random, *, has_keys: bool) -> dict[str, Any]:
     unit = dice.choice(_UNITS)
     if unit != "root":
         entry["ou"] = unit
-    if dice.random() < 0.5:
-        entry["tags"] = {"rootsweep-approver": f"owner{id[-3:]}@example.com"}
+    if dice.random() < 0.6:
+        owner = dice.choice([f"owner{id[-3:]}@example.com", *_TEAMS])
+        entry["tags"] = {"rootsweep-approver": owner}
     elif dice.random() < 0.5:
         entry["security_contact"] = f"security{id[-3:]}@example.com"
     if has_keys:
@@ -86,5 +90,8 @@ def _key(dice: random.Random) -> dict[str, Any]:
         "created": f"{dice.randint(2008, 2025)}-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}",
     }
     if dice.random() < 0.6:
-        key["last_used"] = {"date": "2026-05-06", "service": "s3", "region": "eu-west-1"}
+        # Some are in use, which takes two approvers.
+        ago = timedelta(days=dice.choice([1, 40, 200, 2000]))
+        date = f"{datetime.now(UTC) - ago:%Y-%m-%d}"
+        key["last_used"] = {"date": date, "service": "s3", "region": "eu-west-1"}
     return key

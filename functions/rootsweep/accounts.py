@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rootsweep.errors import ApproverUnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from mypy_boto3_account import AccountClient
     from mypy_boto3_organizations import OrganizationsClient
@@ -118,33 +118,63 @@ def select(
     ]
 
 
-def find_approver(
+@dataclass(frozen=True)
+class Approver:
+    """Who is asked about an account, and where the address was found."""
+
+    address: str
+    source: str
+
+
+def find_approvers(
     organizations: OrganizationsClient,
     account_client: AccountClient,
     *,
     account_id: str,
     tag_key: str,
     default: str,
-) -> tuple[str, str]:
-    """Who is asked about an account: (address, where it was found).
+    second: str,
+    at_least: int,
+) -> list[Approver]:
+    """Who is asked about an account: everybody in the first source that names somebody.
 
-    First match wins: the account's tag, its SECURITY alternate contact, the default of the stack.
-    A source that is missing, may not be read or holds no e-mail address falls through to the next.
+    The sources are the account's tag (several addresses with spaces between), its SECURITY
+    alternate contact, the default of the stack, the second approver of the stack. Where fewer than
+    `at_least` different people are found, the next sources add theirs; there may still be fewer. A
+    source that is missing, may not be read or holds no e-mail address falls through to the next.
     Raises ApproverUnknownError if AWS gives no answer at all: a hiccup must not hand the decision
     to somebody else.
     """
-    address = _tagged_address(organizations, account_id=account_id, tag_key=tag_key)
-    if address:
-        return address, f"the account's tag {tag_key}"
-    address = _security_contact(account_client, account_id=account_id)
-    if address:
-        return address, "the account's SECURITY alternate contact"
-    return default, "the default approver of the Rootsweep stack"
+    sources: list[tuple[str, Callable[[], list[str]]]] = [
+        (
+            f"the account's tag {tag_key}",
+            lambda: _tagged_addresses(organizations, account_id=account_id, tag_key=tag_key),
+        ),
+        (
+            "the account's SECURITY alternate contact",
+            lambda: _security_contact(account_client, account_id=account_id),
+        ),
+        ("the default approver of the Rootsweep stack", lambda: _addresses(default)),
+        ("the second approver of the Rootsweep stack", lambda: _addresses(second)),
+    ]
+    found: dict[str, Approver] = {}
+    for source, read in sources:
+        if len(found) >= max(1, at_least):
+            break
+        for address in read():
+            found.setdefault(person(address), Approver(address, source))
+    return list(found.values())
 
 
-def _tagged_address(
+def person(address: str) -> str:
+    """What tells people apart: `A.Smith+aws@Example.com` is the same person as without the tag."""
+    local, _, domain = address.lower().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
+
+
+def _tagged_addresses(
     organizations: OrganizationsClient, *, account_id: str, tag_key: str
-) -> str | None:
+) -> list[str]:
     try:
         pages = organizations.get_paginator("list_tags_for_resource").paginate(
             ResourceId=account_id
@@ -152,19 +182,19 @@ def _tagged_address(
         tags = {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags", [])}
     except (ClientError, BotoCoreError) as error:
         _require_absence(error, account_id)
-        return None
-    return _address_or_none(tags.get(tag_key, ""))
+        return []
+    return _addresses(tags.get(tag_key, ""))
 
 
-def _security_contact(account_client: AccountClient, *, account_id: str) -> str | None:
+def _security_contact(account_client: AccountClient, *, account_id: str) -> list[str]:
     try:
         answer = account_client.get_alternate_contact(
             AccountId=account_id, AlternateContactType="SECURITY"
         )
     except (ClientError, BotoCoreError) as error:
         _require_absence(error, account_id)
-        return None
-    return _address_or_none(answer.get("AlternateContact", {}).get("EmailAddress", ""))
+        return []
+    return _addresses(answer.get("AlternateContact", {}).get("EmailAddress", ""))
 
 
 def _require_absence(error: Exception, account_id: str) -> None:
@@ -173,9 +203,12 @@ def _require_absence(error: Exception, account_id: str) -> None:
         raise ApproverUnknownError(f"account {account_id}: {error}") from error
 
 
-def _address_or_none(text: str) -> str | None:
-    text = text.strip()
-    return text if len(text) <= 254 and EMAIL_ADDRESS.fullmatch(text) else None
+def _addresses(text: str) -> list[str]:
+    """The e-mail addresses in a text. A text that holds anything else names nobody."""
+    words = text.split()
+    if all(len(word) <= 254 and EMAIL_ADDRESS.fullmatch(word) for word in words):
+        return words
+    return []
 
 
 def _state(account: Any) -> str:

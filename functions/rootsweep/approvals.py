@@ -1,8 +1,8 @@
-"""What a link and a form are worth: who may decide what, and what the form has to say. Pure.
+"""What a link and a form are worth: how many have to approve, and what the form has to say. Pure.
 
-A link is a capability for one approver and one case. It carries no task token and nothing that
-could be guessed; whoever has it can read the case, and only a form that came from the case's own
-page can decide.
+A link is a capability for one approver. It carries no task token and nothing that could be guessed;
+whoever has it can read what its approver was asked, and only a form that came from a page about
+exactly this evidence can decide.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rootsweep.cases import Answer, Decision
+from rootsweep.table import iso
 from rootsweep.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
 
-    from rootsweep.cases import Case, Link
+    from rootsweep.cases import Case
+    from rootsweep.root_access import RootKey
 
 EXCEPTION_DAYS = 90
 REASON_LENGTH = 1000
@@ -40,13 +42,50 @@ def new_link_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """How many different people have to approve a deletion, and why it is more than one."""
+
+    people: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuorumPolicy:
+    """When two people have to approve instead of one.
+
+    `used_within_days`: a key was used in that many days; 0 means never. `organizational_units`: the
+    account is in or below one of these, by id.
+    """
+
+    used_within_days: int
+    organizational_units: frozenset[str]
+
+    @classmethod
+    def parse(cls, *, used_within_days: str, organizational_units: str) -> QuorumPolicy:
+        """The policy from the stack's parameters; units are separated by commas."""
+        units = (unit.strip() for unit in organizational_units.split(","))
+        return cls(int(used_within_days), frozenset(unit for unit in units if unit))
+
+    def quorum(self, keys: Iterable[RootKey], *, parents: Iterable[str], now: datetime) -> Quorum:
+        """How many people an account with these keys and these units above it needs."""
+        since = now - timedelta(days=self.used_within_days)
+        for key in keys:
+            used_at = datetime.fromisoformat(key.last_used_at) if key.last_used_at else None
+            if self.used_within_days and used_at and used_at >= since:
+                return Quorum(2, f"a key was used in the last {self.used_within_days} days")
+        if not self.organizational_units.isdisjoint(parents):
+            return Quorum(2, "accounts in this organizational unit need two approvers")
+        return Quorum(1, "")
+
+
 def page_token(secret: str, case: Case) -> str:
     """What a form must carry to count: made from the link and the evidence that the page shows.
 
     It stops forms of other sites, which know no link, and forms about evidence that has changed.
     """
-    text = f"decide {case.id} {case.fingerprint}"
-    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+    text = f"decide {case.id} {case.request_number} {case.fingerprint}"
+    return hmac.new(secret.encode(errors="replace"), text.encode(), hashlib.sha256).hexdigest()
 
 
 def is_page_token(given: str, secret: str, case: Case) -> bool:
@@ -54,27 +93,47 @@ def is_page_token(given: str, secret: str, case: Case) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), page_token(secret, case).encode())
 
 
-def decision_from(form: Mapping[str, str], *, case: Case, link: Link, now: datetime) -> Decision:
-    """The decision that a form makes about a case. Raises FormError."""
-    answer = form.get("decision")
-    at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+@dataclass(frozen=True)
+class Choice:
+    """What a form says: approve or decline, why, and until when declined keys stay."""
+
+    answer: Answer
+    reason: str = ""
+    until: str = ""
+
+    def about(self, case: Case, *, by: str, now: datetime) -> Decision:
+        """The choice as a decision of one person about one case."""
+        return Decision(self.answer, by, iso(now), case.fingerprint, self.reason, self.until)
+
+
+def choice_from(
+    form: Mapping[str, str], *, now: datetime, account_id: str = "", selected: int = 0
+) -> Choice:
+    """The choice that a form makes. Raises FormError.
+
+    To approve, the person types the `account_id` of a single case, or how many are `selected`.
+    """
+    decision = form.get("decision")
     reason = plain(form.get("reason", ""), REASON_LENGTH + 1)
+    if decision not in ("approve", "decline"):
+        raise FormError("decision", "Choose one of the two buttons.")
+    if not account_id and not selected:
+        raise FormError("case", "Select at least one account.")
     if len(reason) > REASON_LENGTH:
         raise FormError("reason", f"The reason is longer than {REASON_LENGTH} characters.")
-    if answer == "approve":
-        if form.get("account_id", "").strip().replace("-", "") != case.account_id:
-            raise FormError(
-                "account_id", "Type the 12 digits of the account to approve the deletion."
-            )
-        return Decision(Answer.APPROVED, link.approver, at, case.fingerprint, reason)
-    if answer == "decline":
+    if decision == "decline":
         if not reason:
             raise FormError("reason", "Say why the keys have to stay.")
         until = _until(form.get("until", ""), today=now.date())
-        return Decision(
-            Answer.DECLINED, link.approver, at, case.fingerprint, reason, until.isoformat()
+        return Choice(Answer.DECLINED, reason, until.isoformat())
+    if account_id and form.get("account_id", "").strip().replace("-", "") != account_id:
+        raise FormError("account_id", "Type the 12 digits of the account to approve the deletion.")
+    if not account_id and form.get("count", "").strip() != str(selected):
+        raise FormError(
+            "count",
+            f"You selected {selected}. Type that number to approve the deletion of their keys.",
         )
-    raise FormError("decision", "Choose one of the two buttons.")
+    return Choice(Answer.APPROVED, reason)
 
 
 def last_day_of_exception(today: date) -> date:

@@ -1,37 +1,41 @@
 """The cases: one for each account whose root access keys somebody has to decide about.
 
-The only module that knows the attributes of the table. Its items, by partition and sort key:
-
-    CASE#<case id>        CASE        the case, from opening to outcome; never deleted
-    ACCOUNT#<account id>  OPEN_CASE   which case is the open one; exists while there is one
-    ACCOUNT#<account id>  EXCEPTION   root keys that somebody declined to delete, until a date
-    LINK#<hash>           LINK        what an e-mail link opens; the link itself is nowhere
-
-The table, not an execution's data, is what deletions go by.
+The table, not an execution's data, is what deletions go by. `rootsweep.table` has its layout.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 from botocore.exceptions import ClientError
 
+from rootsweep.accounts import person
 from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.root_access import RootKey, fingerprint
+from rootsweep.table import (
+    SCHEMA_VERSION,
+    case_key,
+    exception_key,
+    iso,
+    open_case_key,
+    request_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from mypy_boto3_dynamodb.service_resource import Table
+    from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
 
-    from rootsweep.accounts import Account
+    from rootsweep.accounts import Account, Approver
+    from rootsweep.approvals import Quorum
 
-SCHEMA_VERSION = 1
+# How long an approver's list shows a case that has ended.
+SHOWN_AFTER_THE_END = timedelta(days=90)
 
 
 class Outcome(StrEnum):
@@ -44,6 +48,14 @@ class Outcome(StrEnum):
     DECLINED = "DECLINED"
     ESCALATED = "ESCALATED"
     FAILED = "FAILED"
+
+
+class Obstacle(StrEnum):
+    """Why Rootsweep cannot delete the keys of an account itself."""
+
+    MANAGEMENT_ACCOUNT = "MANAGEMENT_ACCOUNT"
+    SERVICE_CONTROL_POLICY = "SERVICE_CONTROL_POLICY"
+    ROOT_SESSION_DENIED = "ROOT_SESSION_DENIED"
 
 
 class Answer(StrEnum):
@@ -70,7 +82,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Case:
-    """A case as the table holds it. Times are ISO 8601 in UTC."""
+    """A case as the table holds it. Times are ISO 8601 in UTC.
+
+    `request_number` counts how often people had to be asked anew because the evidence had changed.
+    `approvers` are asked now; `asked` are all who ever were.
+    `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
+    person. `decision` is final: the approval that completed the quorum, or the first decline.
+    """
 
     id: str
     account_id: str
@@ -80,14 +98,22 @@ class Case:
     opened_at: str
     execution_arn: str
     sweep_id: str
+    parents: tuple[str, ...] = ()
+    ask_at: str = ""
     ended_at: str = ""
     keys: tuple[RootKey, ...] = ()
     fingerprint: str = ""
-    approver: str = ""
+    quorum: int = 1
+    quorum_reason: str = ""
+    request_number: int = 0
+    approvers: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
     deadline: str = ""
-    mailed_for: str = ""
+    obstacle: Obstacle | None = None
     reason: str = ""
+    approvals: tuple[Decision, ...] = ()
     decision: Decision | None = None
+    decided: str = ""
     task_token: str = ""
     deletion_started_at: str = ""
 
@@ -95,6 +121,7 @@ class Case:
     def from_item(cls, item: dict[str, Any]) -> Case:
         """The case from its item."""
         decision = item.get("decision")
+        obstacle = item.get("obstacle")
         return cls(
             id=item["case_id"],
             account_id=item["account_id"],
@@ -104,26 +131,71 @@ class Case:
             opened_at=item["opened_at"],
             execution_arn=item["execution_arn"],
             sweep_id=item.get("sweep_id", ""),
+            parents=tuple(item.get("parents", [])),
+            ask_at=item.get("ask_at", ""),
             ended_at=item.get("ended_at", ""),
             keys=tuple(RootKey.from_dict(key) for key in item.get("keys", [])),
             fingerprint=item.get("fingerprint", ""),
-            approver=item.get("approver", ""),
+            quorum=int(item.get("quorum", 1)),
+            quorum_reason=item.get("quorum_reason", ""),
+            request_number=int(item.get("request_number", 0)),
+            approvers=tuple(item.get("approvers", [])),
+            asked=frozenset(item.get("asked", ())),
             deadline=item.get("deadline", ""),
-            mailed_for=item.get("mailed_for", ""),
+            obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
+            approvals=tuple(Decision(**approval) for approval in item.get("approvals", [])),
             decision=Decision(**decision) if decision else None,
+            decided=item.get("decided", ""),
             task_token=item.get("task_token", ""),
             deletion_started_at=item.get("deletion_started_at", ""),
         )
 
     @property
     def is_decidable(self) -> bool:
-        """Whether a decision would be taken now."""
+        """Whether a decision would be taken now. Not even the task token has to be there yet."""
         return (
             self.outcome == Outcome.AWAITING_APPROVAL
-            and self.decision is None
-            and bool(self.task_token)
+            and bool(self.approvers)
+            and not self.decided
+            and not self.ended_at
         )
+
+    @property
+    def is_for_people_to_remove(self) -> bool:
+        """Whether somebody has to remove the keys by hand."""
+        return self.outcome == Outcome.AWAITING_REMOVAL and not self.ended_at
+
+    @property
+    def missing_approvals(self) -> int:
+        """How many more people have to approve."""
+        return max(0, self.quorum - len(self.approvals))
+
+    @property
+    def decided_by(self) -> str:
+        """Who decided, for people to read: nobody, one, or all whose approval it took."""
+        if self.decision is None:
+            return "nobody"
+        if self.decision.answer == Answer.DECLINED:
+            return self.decision.by
+        return ", ".join(approval.by for approval in self.approvals)
+
+    def asks(self, approver: str) -> bool:
+        """Whether this approver is one of those who are asked."""
+        return person(approver) in map(person, self.approvers)
+
+    def takes_decision_of(self, approver: str) -> bool:
+        """Whether a decision of this approver would be taken now."""
+        return self.is_decidable and self.asks(approver)
+
+    def waits_for(self, approver: str) -> bool:
+        """Whether it waits for this approver: they can decide and have not approved yet."""
+        return self.takes_decision_of(approver) and self.approval_of(approver) is None
+
+    def approval_of(self, approver: str) -> Decision | None:
+        """What this person has approved already."""
+        mine = (each for each in self.approvals if person(each.by) == person(approver))
+        return next(mine, None)
 
 
 @dataclass(frozen=True)
@@ -138,42 +210,42 @@ class AccountException:
     case_id: str
 
 
-@dataclass(frozen=True)
-class Link:
-    """What an e-mail link opens, and for whom. `expires_at` is ISO 8601 in UTC."""
-
-    approver: str
-    case_id: str
-    expires_at: str
-
-
 def case_id_for(account_id: str, *, now: datetime) -> str:
     """The id of a case opened now, which is also the name of its execution."""
     return f"{account_id}-{now:%Y%m%dT%H%M%SZ}"
 
 
 def open_case(
-    table: Table, *, account: Account, sweep_id: str, remediate_arn: str, now: datetime
+    table: Table,
+    *,
+    account: Account,
+    sweep_id: str,
+    remediate_arn: str,
+    now: datetime,
+    ask_at: datetime,
 ) -> Case:
     """Open a case for the account unless one is open; return the open one.
 
-    However many sweeps come here at once, one wins and the others get the winner's case.
+    Nobody is asked before `ask_at`, so that the cases of one sweep can share their mails. However
+    many sweeps come here at once, one wins and the others get the winner's case.
     """
     case_id = case_id_for(account.id, now=now)
     case: dict[str, Any] = {
-        **_case_key(case_id),
+        **case_key(case_id),
         "schema": SCHEMA_VERSION,
         "case_id": case_id,
         "account_id": account.id,
         "account_name": account.name,
         "ou": account.ou,
+        "parents": list(account.parents),
         "sweep_id": sweep_id,
+        "ask_at": iso(ask_at),
         "outcome": Outcome.AWAITING_APPROVAL,
-        "opened_at": _iso(now),
+        "opened_at": iso(now),
         "execution_arn": execution_arn(remediate_arn, case_id),
     }
     lock: dict[str, Any] = {
-        **_open_case_key(account.id),
+        **open_case_key(account.id),
         "schema": SCHEMA_VERSION,
         "case_id": case_id,
     }
@@ -197,130 +269,220 @@ def open_case(
 
 def find_open_case(table: Table, *, account_id: str) -> Case | None:
     """The open case of an account, if there is one."""
-    lock = table.get_item(Key=_open_case_key(account_id), ConsistentRead=True).get("Item")
+    lock = table.get_item(Key=open_case_key(account_id), ConsistentRead=True).get("Item")
     return load(table, case_id=str(lock["case_id"])) if lock else None
 
 
 def load(table: Table, *, case_id: str) -> Case:
     """The case with this id. Raises KeyError if there is none."""
-    item = table.get_item(Key=_case_key(case_id), ConsistentRead=True).get("Item")
+    item = table.get_item(Key=case_key(case_id), ConsistentRead=True).get("Item")
     if item is None:
         raise KeyError(case_id)
     return Case.from_item(item)
 
 
-def record_evidence(table: Table, *, case: Case, keys: Sequence[RootKey], now: datetime) -> None:
-    """Put what was found into the case; a decision about other keys becomes history.
+def load_many(dynamodb: DynamoDBServiceResource, table: Table, ids: Iterable[str]) -> list[Case]:
+    """The cases with these ids, in this order. Ids without a case are left out."""
+    wanted = list(ids)
+    found: dict[str, Case] = {}
+    for start in range(0, len(wanted), 100):
+        keys: list[Any] = [case_key(case_id) for case_id in wanted[start : start + 100]]
+        while keys:
+            answer: Any = dynamodb.batch_get_item(
+                RequestItems={table.name: {"Keys": keys, "ConsistentRead": True}}
+            )
+            cases = [Case.from_item(item) for item in answer["Responses"].get(table.name, [])]
+            found |= {case.id: case for case in cases}
+            keys = list(answer.get("UnprocessedKeys", {}).get(table.name, {}).get("Keys", []))
+    return [found[case_id] for case_id in wanted if case_id in found]
 
-    A decision about exactly these keys stays, so that gathering twice asks nobody twice.
+
+def record_evidence(
+    table: Table, *, case: Case, keys: Sequence[RootKey], quorum: Quorum, now: datetime
+) -> None:
+    """Put what was found into the case, and how many people have to approve.
+
+    If the keys changed or more people are needed, what was decided before becomes history and
+    people are asked anew. Otherwise decisions stay, so that gathering twice asks nobody twice.
     Raises CaseEndedError.
     """
     found = fingerprint(case.account_id, keys)
-    update = "SET #keys = :keys, fingerprint = :fingerprint, evidence_at = :now"
+    update = (
+        "SET #keys = :keys, fingerprint = :fingerprint, evidence_at = :now,"
+        " #quorum = :quorum, quorum_reason = :why"
+    )
     values: dict[str, Any] = {
         ":keys": [key.to_dict() for key in keys],
         ":fingerprint": found,
-        ":now": _iso(now),
+        ":now": iso(now),
+        ":quorum": quorum.people,
+        ":why": quorum.reason,
     }
-    if case.decision and case.decision.fingerprint != found:
-        update += (
-            ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
-            " REMOVE decision, decided, task_token"
-        )
-        values |= {":none": [], ":past": [_decision_item(case.decision)]}
-    _update_open(table, case.id, update, values, names={"#keys": "keys"})
+    if case.fingerprint != found or case.quorum < quorum.people:
+        update += ", request_number = :request"
+        values[":request"] = case.request_number + 1
+        past = list(case.approvals)
+        if case.decision and case.decision not in past:
+            past.append(case.decision)
+        if past:
+            update += ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
+            values |= {":none": [], ":past": [_decision_item(decision) for decision in past]}
+        # Without approvers nobody decides before it is clear who is asked now.
+        update += " REMOVE approvals, approvers, decision, decided, task_token"
+    _update_open(table, case.id, update, values, names={"#keys": "keys", "#quorum": "quorum"})
 
 
-def await_approval(
-    table: Table, *, case_id: str, task_token: str, approver: str, source: str, deadline: datetime
+def ask(
+    table: Table,
+    *,
+    case: Case,
+    approvers: Sequence[Approver],
+    now: datetime,
+    deadline: datetime,
+    obstacle: Obstacle | None = None,
+    reason: str = "",
 ) -> Case:
-    """Note who is asked until when, and the token that ends the wait. Raises CaseEndedError."""
-    return _update_open(
-        table,
-        case_id,
-        "SET outcome = :outcome, task_token = :token, approver = :approver,"
-        " approver_source = :source, deadline = :deadline",
-        {
-            ":outcome": Outcome.AWAITING_APPROVAL,
-            ":token": task_token,
-            ":approver": approver,
-            ":source": source,
-            ":deadline": _iso(deadline),
-        },
-    )
+    """Note who is asked until when: for a decision or, if there is an `obstacle`, for a removal.
 
-
-def await_removal(
-    table: Table, *, case_id: str, approver: str, reason: str, deadline: datetime
-) -> Case:
-    """Note that people have to remove the keys, and why we cannot. Raises CaseEndedError."""
-    return _update_open(
-        table,
-        case_id,
-        "SET outcome = :outcome, approver = :approver, deadline = :deadline, reason = :reason",
-        {
-            ":outcome": Outcome.AWAITING_REMOVAL,
-            ":approver": approver,
-            ":deadline": _iso(deadline),
-            ":reason": reason,
-        },
-    )
-
-
-def mark_mailed(table: Table, *, case_id: str, about: str) -> None:
-    """Remember that the approver has a mail about this, so that a retry sends no second one."""
-    _update_open(table, case_id, "SET mailed_for = :about", {":about": about})
-
-
-def decide(table: Table, *, case_id: str, decision: Decision) -> Case:
-    """Record a decision, the first one only, and only about the keys that the case is about now.
-
-    Raises CaseEndedError if the case was decided, ended or got new evidence meanwhile.
+    One after the other is a new request to the same people. Raises CaseEndedError.
     """
+    update: Any = {
+        "TableName": table.name,
+        "Key": case_key(case.id),
+        "UpdateExpression": (
+            "SET outcome = :outcome, approvers = :approvers, approver_sources = :sources,"
+            " deadline = :deadline, reason = :reason, obstacle = :obstacle,"
+            " request_number = :request ADD asked :asked"
+        ),
+        "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
+        "ExpressionAttributeValues": {
+            ":outcome": Outcome.AWAITING_REMOVAL if obstacle else Outcome.AWAITING_APPROVAL,
+            ":approvers": [approver.address for approver in approvers],
+            ":sources": [approver.source for approver in approvers],
+            ":deadline": iso(deadline),
+            ":reason": reason,
+            ":obstacle": obstacle,
+            ":request": case.request_number + (case.obstacle != obstacle),
+            ":asked": {approver.address for approver in approvers},
+        },
+    }
+    requests: list[Any] = [
+        {
+            "Update": {
+                "TableName": table.name,
+                "Key": request_key(approver.address, case.id),
+                "UpdateExpression": (
+                    "SET #schema = :schema, case_id = :case,"
+                    " asked_at = if_not_exists(asked_at, :now)"
+                ),
+                "ExpressionAttributeNames": {"#schema": "schema"},
+                "ExpressionAttributeValues": {
+                    ":schema": SCHEMA_VERSION,
+                    ":case": case.id,
+                    ":now": iso(now),
+                },
+            }
+        }
+        for approver in approvers
+    ]
     try:
-        item = table.update_item(
-            Key=_case_key(case_id),
-            UpdateExpression="SET decision = :decision, decided = :yes",
-            ConditionExpression=(
-                Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
-                & Attr("decided").not_exists()
-                & Attr("fingerprint").eq(decision.fingerprint)
-            ),
-            # `decided` is what the table's stream is filtered by.
-            ExpressionAttributeValues={":decision": _decision_item(decision), ":yes": "YES"},
-            ReturnValues="ALL_NEW",
-        )["Attributes"]
-    except table.meta.client.exceptions.ConditionalCheckFailedException as error:
-        raise CaseEndedError(f"case {case_id} takes no decision any more") from error
+        table.meta.client.transact_write_items(TransactItems=[{"Update": update}, *requests])
+    except table.meta.client.exceptions.TransactionCanceledException as error:
+        if not _condition_failed(error):
+            raise
+        raise CaseEndedError(f"case {case.id} does not exist or has ended") from error
+    return load(table, case_id=case.id)
+
+
+def await_approval(table: Table, *, case_id: str, task_token: str) -> Case:
+    """Keep the token that ends the wait. Raises CaseEndedError.
+
+    If the case was decided before, this change makes the table's stream deliver the decision.
+    """
+    return _update_open(table, case_id, "SET task_token = :token", {":token": task_token})
+
+
+def decide(table: Table, *, case: Case, decision: Decision) -> Case:
+    """Record what one person decided about a case as they saw it; return the case after it.
+
+    The first decline is final, also by somebody who has approved; so is the approval that completes
+    the quorum. A second approval by the same person changes nothing. Raises CaseEndedError if the
+    person is not asked, or the case was decided, ended or got new evidence meanwhile.
+    """
+    seen = case
+    while case.takes_decision_of(decision.by) and (case.request_number, case.fingerprint) == (
+        seen.request_number,
+        decision.fingerprint,
+    ):
+        if decision.answer == Answer.APPROVED and case.approval_of(decision.by):
+            return case
+        try:
+            return _record_decision(table, case, decision)
+        except table.meta.client.exceptions.ConditionalCheckFailedException:
+            case = load(table, case_id=case.id)  # Somebody was faster: does ours still count?
+    raise CaseEndedError(f"case {case.id} takes no decision any more")
+
+
+def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
+    values: dict[str, Any] = {":decision": _decision_item(decision)}
+    condition = (
+        Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
+        & Attr("decided").not_exists()
+        & Attr("ended_at").not_exists()
+        & Attr("approvers").eq(list(case.approvers))
+        & Attr("request_number").eq(case.request_number)
+        & Attr("fingerprint").eq(decision.fingerprint)
+    )
+    # Two approvers at the same moment: each must count the other.
+    if case.approvals:
+        condition &= Attr("approvals").size().eq(len(case.approvals))
+    else:
+        condition &= Attr("approvals").not_exists()
+    changes = []
+    if decision.answer == Answer.APPROVED:
+        changes.append("approvals = list_append(if_not_exists(approvals, :none), :approvals)")
+        values |= {":none": [], ":approvals": [_decision_item(decision)]}
+    if decision.answer == Answer.DECLINED or case.missing_approvals <= 1:
+        # `decided` is what the table's stream is filtered by.
+        changes.append("decision = :decision, decided = :yes")
+        values[":yes"] = "YES"
+    else:
+        del values[":decision"]
+    item = table.update_item(
+        Key=case_key(case.id),
+        UpdateExpression=f"SET {', '.join(changes)}",
+        ConditionExpression=condition,
+        ExpressionAttributeValues=values,
+        ReturnValues="ALL_NEW",
+    )["Attributes"]
     return Case.from_item(item)
 
 
-def close_to_decisions(table: Table, *, case_id: str, now: datetime) -> Decision | None:
-    """The decision, or None and from now on there will be none. Raises CaseEndedError.
+def close_to_decisions(table: Table, *, case_id: str, now: datetime) -> Case:
+    """The case with its decision; without one, and from now on there will be none.
 
-    This is where a decision and the end of the wait meet: whichever came first to the table.
+    This is where a decision and the end of the wait meet: whichever came first to the table. The
+    token has done its work and goes. Raises CaseEndedError.
     """
     try:
-        _update_open(
+        return _update_open(
             table,
             case_id,
-            "SET decided = :no, closed_at = :now",
-            {":no": "NO", ":now": _iso(now)},
+            "SET decided = :no, closed_at = :now REMOVE task_token",
+            {":no": "NO", ":now": iso(now)},
             extra=Attr("decided").not_exists() | Attr("decided").eq("NO"),
         )
     except CaseEndedError:
-        case = load(table, case_id=case_id)
-        if case.decision is None:
-            raise
-        return case.decision
-    return None
+        return _update_open(
+            table, case_id, "REMOVE task_token", {}, extra=Attr("decision").exists()
+        )
 
 
 def approved_keys(table: Table, *, case_id: str) -> tuple[Case, tuple[RootKey, ...]]:
-    """The case and the keys whose deletion a person approved.
+    """The case and the keys whose deletion was approved by as many people as it needs.
 
-    Raises NotApprovedError unless the case is its account's open one and holds an approval of
-    exactly the keys of its evidence.
+    Raises NotApprovedError unless the case is its account's open one and holds the approvals, each
+    of exactly the keys of its evidence.
     """
     case = load(table, case_id=case_id)
     open_case = find_open_case(table, account_id=case.account_id)
@@ -328,14 +490,20 @@ def approved_keys(table: Table, *, case_id: str) -> tuple[Case, tuple[RootKey, .
         raise NotApprovedError(f"case {case_id} is not the open case of {case.account_id}")
     if case.ended_at or case.decision is None or case.decision.answer != Answer.APPROVED:
         raise NotApprovedError(f"case {case_id} holds no approval")
-    if case.decision.fingerprint != fingerprint(case.account_id, case.keys) or not case.keys:
+    found = fingerprint(case.account_id, case.keys)
+    if not case.keys or any(each.fingerprint != found for each in case.approvals):
         raise NotApprovedError(f"case {case_id}: the approval is about other keys")
+    people = {person(each.by) for each in case.approvals}
+    if len(people) < case.quorum:
+        raise NotApprovedError(
+            f"case {case_id}: {len(people)} of {case.quorum} people have approved"
+        )
     return case, case.keys
 
 
 def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> None:
     """Add to the case that approved keys are about to be deleted. Raises CaseEndedError."""
-    _update_open(table, case_id, "SET deletion_started_at = :now", {":now": _iso(now)})
+    _update_open(table, case_id, "SET deletion_started_at = :now", {":now": iso(now)})
 
 
 def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) -> None:
@@ -344,7 +512,7 @@ def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) ->
         table,
         case_id,
         "SET deleted_keys = list_append(if_not_exists(deleted_keys, :none), :deleted)",
-        {":none": [], ":deleted": [{"id": key_id, "deleted_at": _iso(now)}]},
+        {":none": [], ":deleted": [{"id": key_id, "deleted_at": iso(now)}]},
     )
 
 
@@ -361,10 +529,10 @@ def record_outcome(
         if case.outcome == outcome:
             return case
         raise CaseEndedError(f"case {case_id} ended {case.outcome} at {case.ended_at}")
-    values = {":outcome": outcome, ":now": _iso(now), ":reason": reason}
+    values = {":outcome": outcome, ":now": iso(now), ":reason": reason}
     update = {
         "TableName": table.name,
-        "Key": _case_key(case_id),
+        "Key": case_key(case_id),
         "UpdateExpression": (
             "SET outcome = :outcome, ended_at = :now, reason = :reason REMOVE task_token"
         ),
@@ -373,14 +541,21 @@ def record_outcome(
     }
     unlock = {
         "TableName": table.name,
-        "Key": _open_case_key(case.account_id),
+        "Key": open_case_key(case.account_id),
         "ConditionExpression": "attribute_not_exists(pk) OR case_id = :case",
         "ExpressionAttributeValues": {":case": case_id},
     }
-    writes: list[Any] = [{"Update": update}, {"Delete": unlock}]
+    writes: list[Any] = [
+        {"Update": update},
+        {"Delete": unlock},
+        *(
+            _end_request(table, approver=approver, case_id=case_id, now=now)
+            for approver in sorted({address.lower() for address in case.asked})
+        ),
+    ]
     if outcome == Outcome.DECLINED and case.decision:
         exception = {
-            **_exception_key(case.account_id),
+            **exception_key(case.account_id),
             "schema": SCHEMA_VERSION,
             "account_id": case.account_id,
             "owner": case.decision.by,
@@ -402,41 +577,37 @@ def record_outcome(
 def find_exception(table: Table, *, account_id: str, now: datetime) -> AccountException | None:
     """The unexpired exception of an account, if there is one."""
     item: dict[str, Any] | None = table.get_item(
-        Key=_exception_key(account_id), ConsistentRead=True
+        Key=exception_key(account_id), ConsistentRead=True
     ).get("Item")
     if item is None or item["until"] < f"{now:%Y-%m-%d}":
         return None
     return AccountException(**{name: item[name] for name in AccountException.__dataclass_fields__})
 
 
-def save_link(table: Table, *, secret: str, link: Link) -> None:
-    """Keep what a link opens, under the link's hash."""
-    table.put_item(
-        Item={
-            **_link_key(secret),
-            "schema": SCHEMA_VERSION,
-            "approver": link.approver,
-            "case_id": link.case_id,
-            "expires_at": link.expires_at,
-        }
-    )
-
-
-def find_link(table: Table, *, secret: str, now: datetime) -> Link | None:
-    """What a link opens; None if there is no such link or it has expired."""
-    item = table.get_item(Key=_link_key(secret)).get("Item")
-    if item is None or str(item["expires_at"]) < _iso(now):
-        return None
-    return Link(
-        approver=str(item["approver"]),
-        case_id=str(item["case_id"]),
-        expires_at=str(item["expires_at"]),
-    )
-
-
 def execution_arn(state_machine_arn: str, name: str) -> str:
     """The ARN of the execution with this name of this state machine."""
     return f"{state_machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+
+def _end_request(table: Table, *, approver: str, case_id: str, now: datetime) -> Any:
+    """The write that takes an ended case from the list of somebody who was asked about it."""
+    return {
+        "Update": {
+            "TableName": table.name,
+            "Key": request_key(approver, case_id),
+            "UpdateExpression": (
+                "SET #schema = :schema, case_id = :case, ended_at = :now, forget_at = :forget,"
+                " asked_at = if_not_exists(asked_at, :now)"
+            ),
+            "ExpressionAttributeNames": {"#schema": "schema"},
+            "ExpressionAttributeValues": {
+                ":schema": SCHEMA_VERSION,
+                ":case": case_id,
+                ":now": iso(now),
+                ":forget": int((now + SHOWN_AFTER_THE_END).timestamp()),
+            },
+        }
+    }
 
 
 def _update_open(
@@ -452,12 +623,13 @@ def _update_open(
     if extra is not None:
         condition &= extra
     request: dict[str, Any] = {
-        "Key": _case_key(case_id),
+        "Key": case_key(case_id),
         "UpdateExpression": update,
         "ConditionExpression": condition,
-        "ExpressionAttributeValues": values,
         "ReturnValues": "ALL_NEW",
     }
+    if values:
+        request["ExpressionAttributeValues"] = values
     if names:
         request["ExpressionAttributeNames"] = names
     try:
@@ -483,26 +655,3 @@ def _decision_item(decision: Decision) -> dict[str, str]:
         "reason": decision.reason,
         "until": decision.until,
     }
-
-
-def _case_key(case_id: str) -> dict[str, str]:
-    return {"pk": f"CASE#{case_id}", "sk": "CASE"}
-
-
-def _open_case_key(account_id: str) -> dict[str, str]:
-    return {"pk": f"ACCOUNT#{account_id}", "sk": "OPEN_CASE"}
-
-
-def _exception_key(account_id: str) -> dict[str, str]:
-    return {"pk": f"ACCOUNT#{account_id}", "sk": "EXCEPTION"}
-
-
-def _link_key(secret: str) -> dict[str, str]:
-    return {
-        "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
-        "sk": "LINK",
-    }
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

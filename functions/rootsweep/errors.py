@@ -17,6 +17,10 @@ class ApproverUnknownError(Exception):
     """When AWS does not say for the moment who answers for an account."""
 
 
+class MailPendingError(Exception):
+    """When another case has been writing to the same approver for too long."""
+
+
 class RootSessionDeniedError(Exception):
     """When AWS refuses a root session for an account, or refuses what was asked in it."""
 

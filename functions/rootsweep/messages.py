@@ -16,19 +16,27 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from rootsweep.text import plain
+from rootsweep.text import plain, unlinked
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import date
 
     from mypy_boto3_sesv2 import SESV2Client
 
     from rootsweep.approvals import FormError
+    from rootsweep.approvers import Thread
     from rootsweep.cases import Case
+    from rootsweep.root_access import RootKey
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+# A mail names so many cases; its page has them all.
+LINES_OF_A_MAIL = 40
+# Header lines have to stay short; the first mails of a conversation are enough to find it.
+MOST_REFERENCES = 10
 
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -47,15 +55,30 @@ PAGE_HEADERS = {
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail to one person, ready to be sent."""
+    """A mail to one person, ready to be sent.
+
+    `answers` are the Message-IDs of earlier mails about the same, oldest first: mail programs then
+    show them as one conversation.
+    """
 
     to: str
     subject: str
     text: str
     html: str
+    answers: tuple[str, ...] = ()
 
     def send(self, ses: SESV2Client, *, sender: str) -> str:
-        """Send the mail; return the id that SES gave it. Raises ClientError."""
+        """Send the mail; return the Message-ID that it has on the wire. Raises ClientError.
+
+        SES replaces any Message-ID with one made from its own id and its domain (SES Developer
+        Guide, "Amazon SES header fields").
+        """
+        headers = [{"Name": "Auto-Submitted", "Value": "auto-generated"}]
+        if self.answers:
+            headers += [
+                {"Name": "In-Reply-To", "Value": self.answers[0]},
+                {"Name": "References", "Value": " ".join(self.answers)},
+            ]
         answer = ses.send_email(
             FromEmailAddress=sender,
             Destination={"ToAddresses": [self.to]},
@@ -66,27 +89,54 @@ class Mail:
                         "Text": {"Data": self.text, "Charset": "UTF-8"},
                         "Html": {"Data": self.html, "Charset": "UTF-8"},
                     },
-                    "Headers": [{"Name": "Auto-Submitted", "Value": "auto-generated"}],
+                    "Headers": headers,  # type: ignore[typeddict-item]
                 }
             },
         )
-        return answer["MessageId"]
+        region = ses.meta.region_name
+        domain = "email" if region == "us-east-1" else region
+        return f"<{answer['MessageId']}@{domain}.amazonses.com>"
 
 
-def approval_mail(case: Case, *, page_url: str, now: datetime) -> Mail:
-    """The mail that asks whether the root access keys of an account may be deleted."""
-    return _mail("approval_mail", case, subject=_subject(case), page_url=page_url, now=now)
+def request_mail(
+    cases: Sequence[Case],
+    *,
+    approver: str,
+    page_url: str,
+    waiting_longer: int,
+    threads: Sequence[Thread],
+    now: datetime,
+) -> Mail:
+    """The one mail to an approver about `cases`, to be decided or to be settled by hand.
 
-
-def manual_removal_mail(case: Case, *, is_management_account: bool, now: datetime) -> Mail:
-    """The mail that asks a person to delete root access keys which Rootsweep cannot delete."""
-    return _mail(
-        "manual_removal_mail",
-        case,
-        subject=_subject(case),
-        is_management_account=is_management_account,
-        is_denied_by_policy="service control policy" in case.reason,
-        now=now,
+    `waiting_longer` counts those on the same page that the approver has a mail about already;
+    `threads` are earlier mails about these cases.
+    """
+    only = cases[0] if len(cases) == 1 else None
+    if only is None:
+        template = "list_mail"
+    elif only.obstacle:
+        template = "manual_removal_mail"
+    else:
+        template = "approval_mail"
+    values = {
+        "case": only,
+        "to_decide": [case for case in cases if not case.obstacle],
+        "to_remove": [case for case in cases if case.obstacle],
+        "shown": LINES_OF_A_MAIL,
+        "deadline": min(case.deadline for case in cases),
+        "approver": approver,
+        "page_url": page_url,
+        "waiting_longer": waiting_longer,
+        "now": now,
+    }
+    return Mail(
+        to=approver,
+        # The same for every mail about a case, so that mail programs show them together.
+        subject=threads[0].subject if threads else _subject(cases, now),
+        text=_render(f"{template}.txt", **values),
+        html=_render(f"{template}.html", **values),
+        answers=tuple(dict.fromkeys(thread.message_id for thread in threads))[:MOST_REFERENCES],
     )
 
 
@@ -97,9 +147,14 @@ def decision_page(
     token: str,
     last_day: date,
     now: datetime,
+    more: int,
+    form: Mapping[str, str],
     error: FormError | None = None,
 ) -> str:
-    """The page that shows the evidence and takes the decision."""
+    """The page with the evidence of one case, which takes the decision about it.
+
+    `more` counts the approver's other cases that wait, `form` is what was typed before an `error`.
+    """
     return _render(
         "decision_page.html",
         case=case,
@@ -107,27 +162,75 @@ def decision_page(
         token=token,
         last_day=last_day,
         now=now,
+        more=more,
+        form=form,
         error=error,
     )
 
 
-def notice_page(moment: str, *, case: Case | None = None) -> str:
-    """A page for any other moment; `moment` is a name in `templates/notice_page.html`."""
-    return _render("notice_page.html", moment=moment, case=case)
+def list_page(
+    cases: Sequence[Case],
+    *,
+    approver: str,
+    tokens: Mapping[str, str],
+    total: int,
+    first: int,
+    next_page: str,
+    last_day: date,
+    now: datetime,
+    form: Mapping[str, str],
+    selected: Collection[str],
+    error: FormError | None = None,
+) -> str:
+    """The page with one part of an approver's cases, to decide about one by one or together.
 
-
-def _mail(template: str, case: Case, *, subject: str, **values: Any) -> Mail:
-    return Mail(
-        to=case.approver,
-        subject=subject,
-        text=_render(f"{template}.txt", case=case, **values),
-        html=_render(f"{template}.html", case=case, **values),
+    The part starts with number `first` of `total` and the next one is at `next_page`. `tokens` are
+    those of the cases that can be decided, by case id.
+    """
+    return _render(
+        "list_page.html",
+        cases=cases,
+        approver=approver,
+        tokens=tokens,
+        total=total,
+        first=first,
+        next_page=next_page,
+        last_day=last_day,
+        now=now,
+        form=form,
+        selected=selected,
+        error=error,
     )
 
 
-def _subject(case: Case) -> str:
-    # The same for every mail about a case, so that mail programs show them as one conversation.
-    return f"[Rootsweep] Root access keys in {plain(case.account_name, 60)} ({case.account_id})"
+def results_page(results: Sequence[tuple[Case, str]], *, more: int) -> str:
+    """The page after several decisions: each case, and the name of the moment it is in now."""
+    return _render("results_page.html", results=results, more=more)
+
+
+def notice_page(
+    moment: str,
+    *,
+    case: Case | None = None,
+    approver: str = "",
+    more: int = 0,
+    cases: Sequence[Case] = (),
+) -> str:
+    """A page for any other moment; `moment` is a name in `templates/notice_page.html`.
+
+    `more` counts the approver's other cases that wait; `cases` are those that have ended.
+    """
+    return _render(
+        "notice_page.html", moment=moment, case=case, approver=approver, more=more, cases=cases
+    )
+
+
+def _subject(cases: Sequence[Case], now: datetime) -> str:
+    if len(cases) == 1:
+        # Nor may a name be an encoded word, which mail programs decode (RFC 2047).
+        name = unlinked(plain(cases[0].account_name, 60)).replace("=?", "= ?")
+        return f"[Rootsweep] Root access keys in {name} ({cases[0].account_id})"
+    return f"[Rootsweep] Root access keys in {len(cases)} accounts, {now:%-d %B %Y}"
 
 
 def _render(template: str, **values: Any) -> str:
@@ -154,6 +257,19 @@ def _ago(text: str, now: datetime) -> str:
     return "today"
 
 
+def _evidence_line(keys: Sequence[RootKey], now: datetime) -> str:
+    """The keys of a case in words, for lists of cases."""
+    words = []
+    for key in keys:
+        used = "never used"
+        if key.last_used_at:
+            service = unlinked(plain(key.last_used_service or "an unknown service", 40))
+            region = unlinked(plain(key.last_used_region or "an unknown Region", 40))
+            used = f"last used {_ago(key.last_used_at, now)} with {service} in {region}"
+        words.append(f"{key.id} ({key.status}, created {_ago(key.created, now)}, {used})")
+    return "; ".join(words)
+
+
 def _parsed(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -166,5 +282,12 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {"plain": plain, "day": _day, "minute": _minute, "ago": _ago}
+_environment.filters |= {
+    "plain": plain,
+    "day": _day,
+    "minute": _minute,
+    "ago": _ago,
+    "unlinked": unlinked,
+}
+_environment.filters["evidence_line"] = _evidence_line
 _environment.globals["style"] = Markup(_STYLE)  # noqa: S704 - our own file, hashed in the CSP

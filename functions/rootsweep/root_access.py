@@ -193,20 +193,22 @@ def list_root_keys(iam: IAMClient, *, account_id: str) -> list[RootKey]:
         raise _named(error, account_id) from error
 
 
-def keys_to_delete(iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]) -> list[str]:
-    """The ids of the approved keys that are still there; those that are gone are done.
+def keys_to_delete(
+    iam: IAMClient, *, account_id: str, approved: Sequence[RootKey]
+) -> list[RootKey]:
+    """The approved keys that are still there, as they are now; those that are gone are done.
 
     Raises KeysChangedError, before anything is deleted, if the account has a key that is not among
     the approved ones, or one whose status is no longer what the approver saw.
     """
-    present = _ids_and_status(list_root_keys(iam, account_id=account_id))
-    unapproved = present - _ids_and_status(approved)
+    present = list_root_keys(iam, account_id=account_id)
+    unapproved = _ids_and_status(present) - _ids_and_status(approved)
     if unapproved:
         raise KeysChangedError(
             f"account {account_id}: {_describe(unapproved)} is not what was approved; "
             "nothing was deleted, and the approver is asked again"
         )
-    return sorted(key_id for key_id, _ in present)
+    return present
 
 
 def delete_root_key(iam: IAMClient, *, account_id: str, key_id: str) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+_HOST = re.compile(r"(?<=\w)\.(?=[A-Za-z]{2})")
+
+
+# Characters that are letters or marks by their category and nothing to the eye.
+_INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
+_INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 
 
 def plain(text: object, limit: int = 200) -> str:
@@ -10,8 +18,14 @@ def plain(text: object, limit: int = 200) -> str:
     kept = (
         " " if unicodedata.category(character) in ("Zl", "Zp") or character.isspace() else character
         for character in str(text)
-        if unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn")
+        if ord(character) not in _INVISIBLE
+        and unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn")
         and (unicodedata.category(character) != "Cc" or character.isspace())
     )
     line = " ".join("".join(kept).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def unlinked(text: str) -> str:
+    """Plain text of which no mail program makes a link: https: //evil. example. com."""
+    return _HOST.sub(". ", text.replace("://", ": //"))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
+import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from samcli.yamlhelper import yaml_parse
+from samtranslator.translator.transform import transform
 
+from rootsweep.accounts import EMAIL_ADDRESS
+
+from .calls import calls_of
 from .shipped import (
     CODE_FILES,
     FUNCTIONS,
@@ -173,11 +181,54 @@ def test_the_page_can_reach_the_table_and_nothing_else() -> None:
     actions = {action for item in statements(role) for action in as_list(item["Action"])}
 
     assert actions == {
+        "dynamodb:BatchGetItem",
         "dynamodb:GetItem",
+        "dynamodb:Query",
         "dynamodb:UpdateItem",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
+
+
+@each_function
+def test_a_function_may_call_what_its_code_calls_and_nothing_else(name: str) -> None:
+    stem = "".join(word.title() for word in name.split("_"))
+    role = resources("AWS::IAM::Role")[f"{stem}Role"]
+    allowed = {
+        action
+        for statement in statements(role)
+        for action in as_list(statement["Action"])
+        if not action.startswith("logs:")
+    }
+    if name == "deliver_decision":
+        # Lambda reads the stream, and keeps what could not be delivered, with the function's role.
+        allowed -= {
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+            "sqs:SendMessage",
+        }
+    calls = calls_of(name)
+
+    assert calls
+    assert [call for call in calls if not call & allowed] == [], "is called and not allowed"
+    assert allowed - set().union(*calls) == set(), "is allowed and never called"
+
+
+def test_the_layout_of_the_table_is_in_one_file() -> None:
+    layout = FUNCTIONS / "rootsweep" / "table.py"
+    kinds = set(re.findall(r'f?"([A-Z_]+)#', layout.read_text()))
+
+    assert kinds == {"CASE", "ACCOUNT", "APPROVER", "REQUEST", "LINK"}
+    for file in set(CODE_FILES) - {layout}:
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Constant(value=str(text)):
+                    assert not text.startswith(tuple(f"{kind}#" for kind in kinds)), file.name
+                case ast.Dict(keys=keys):
+                    names = {key.value for key in keys if isinstance(key, ast.Constant)}
+                    assert names.isdisjoint({"pk", "sk"}), file.name
 
 
 def test_only_the_delivery_may_end_a_wait() -> None:
@@ -199,11 +250,99 @@ def test_executions_log_no_data_for_the_task_token_is_in_it() -> None:
 def test_the_page_answers_exactly_the_methods_it_knows() -> None:
     events = functions()["approval_page"]["Events"].values()
 
-    assert sorted(event["Properties"]["Method"] for event in events) == ["GET", "HEAD", "POST"]
+    assert sorted(event["Properties"]["Method"] for event in events) == [
+        "GET",
+        "HEAD",
+        "OPTIONS",
+        "POST",
+    ]
+
+
+def test_the_access_log_holds_nothing_that_can_hold_the_link() -> None:
+    api = resources("AWS::Serverless::Api")["ApprovalApi"]
+    condition, settings, without = api["AccessLogSetting"]["Fn::If"]
+
+    assert (condition, without) == ("HasApprovalAccessLogs", {"Ref": "AWS::NoValue"})
+    line = json.loads(settings["Format"])
+    assert {value.removeprefix("$context.") for value in line.values()} == {
+        "error.responseType",
+        "extendedRequestId",
+        "httpMethod",
+        "identity.sourceIp",
+        "integrationLatency",
+        "integrationStatus",
+        "requestId",
+        "requestTime",
+        "responseLatency",
+        "responseLength",
+        "status",
+        "wafResponseCode",
+    }
+    for setting in api["MethodSettings"]:
+        assert (setting["LoggingLevel"], setting["DataTraceEnabled"]) == ("OFF", False)
+
+
+def test_what_api_gateway_answers_itself_is_a_page_with_strict_headers_and_no_details() -> None:
+    answers = resources("AWS::Serverless::Api")["ApprovalApi"]["GatewayResponses"]
+
+    assert {type: answer.get("StatusCode") for type, answer in answers.items()} == {
+        "ACCESS_DENIED": 403,
+        "DEFAULT_4XX": None,
+        "DEFAULT_5XX": None,
+        "MISSING_AUTHENTICATION_TOKEN": 404,
+        "REQUEST_TOO_LARGE": 413,
+        "THROTTLED": 429,
+        "WAF_FILTERED": 403,
+    }
+    strict = answers["DEFAULT_4XX"]["ResponseParameters"]["Headers"]
+    policy = "'default-src 'none'; frame-ancestors 'none'; base-uri 'none''"
+    assert strict["Content-Security-Policy"] == policy
+    assert all(value[0] == value[-1] == "'" for value in strict.values())
+    for type, answer in answers.items():
+        headers = dict(answer["ResponseParameters"]["Headers"])
+        retry = headers.pop("Retry-After", None)
+        assert retry == ("'60'" if type == "THROTTLED" else None)
+        assert headers == strict, type
+        [(media_type, page)] = answer["ResponseTemplates"].items()
+        assert media_type == "application/json", type  # The one that is always used.
+        html, words = page["Fn::Sub"]
+        assert set(words) == {"Title", "Text"}, type
+        assert "$context" not in html + "".join(words.values()), type
+
+
+def test_other_source_networks_deploy_the_api_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed resource policy takes effect with the next deployment only."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+
+    def deployments(networks: str) -> list[str]:
+        content = copy.deepcopy(sam_template())
+        transformed = transform(
+            content, {"ApprovalSourceNetworks": networks}, SimpleNamespace(load=dict)
+        )
+        return [
+            id
+            for id, resource in transformed["Resources"].items()
+            if resource["Type"] == "AWS::ApiGateway::Deployment"
+        ]
+
+    [one], [same], [other] = map(deployments, ("10.0.0.0/8", "10.0.0.0/8", "10.0.0.0/9"))
+    assert one == same != other
+
+
+def sam_template() -> dict[str, Any]:
+    """The template as `sam deploy` sends it, with the code in S3."""
+    content: dict[str, Any] = yaml_parse((REPOSITORY / "template.yaml").read_text())
+    content["Globals"]["Function"]["CodeUri"] = "s3://bucket/functions.zip"
+    for resource in content["Resources"].values():
+        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
+            if name in resource.get("Properties", {}):
+                resource["Properties"][name] = "s3://bucket/content"
+    return content
 
 
 def test_what_must_outlive_the_stack_is_retained() -> None:
-    for id in ("CasesTable", "ReportBucket"):
+    # The two of API Gateway may serve other APIs of the account by then.
+    for id in ("CasesTable", "ReportBucket", "ApiGatewayAccount", "ApiGatewayLogRole"):
         resource = template()["Resources"][id]
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
@@ -317,3 +456,12 @@ def test_nothing_that_is_shipped_knows_of_a_laptop() -> None:
         text = file.read_text().lower()
         for word in ("aws_endpoint_url", "endpoint_url", "localhost", "127.0.0.1", "is_local"):
             assert word not in text, f"{file.name}: {word}"
+
+
+@pytest.mark.parametrize(
+    "name", ["SenderAddress", "DefaultApprover", "SecondApprover", "AlertAddress"]
+)
+def test_an_address_that_the_template_takes_is_one_for_the_code(name: str) -> None:
+    pattern = template()["Parameters"][name]["AllowedPattern"]
+
+    assert pattern.removeprefix("^$|") == f"^{EMAIL_ADDRESS.pattern}$"

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,16 @@ import yaml
 
 from local import stack
 from local.organization import load
+from tests.deployed.browser import browser as browser
+from tests.deployed.browser import page_at as page_at
+from tests.deployed.browser import traffic as traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-APPROVAL_TIMEOUT_SECONDS = 30
+# Long enough to answer for all that is asked at once, on a slow machine too.
+APPROVAL_TIMEOUT_SECONDS = 150
+LATELY = f"{datetime.now(UTC) - timedelta(days=10):%Y-%m-%d}"
 SECURITY_ACCOUNT = "222222222222"
 MANAGEMENT_ACCOUNT = "111111111111"
 
@@ -31,14 +37,25 @@ def key(number: int, **more: Any) -> dict[str, Any]:
 
 
 def account(number: int, *keys: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An account with an approver of its own, for mails and pages have all cases of an approver."""
     return {
         "id": f"{400_000_000_000 + number}",
         "name": f"account-{number}",
         "root": {"access_keys": list(keys)},
+        "tags": approver(f"test-{number:02}@example.com"),
         **more,
     }
 
 
+def approver(*addresses: str) -> dict[str, str]:
+    """The tags that name these approvers."""
+    return {"rootsweep-approver": " ".join(addresses)}
+
+
+# Nobody answers for it, from the start of the session on.
+SILENT = "400000000008"
+NAME_OF_A_HEADER = "<script>alert(1)</script>\r\nBcc: x@example.com"
+NAME_OF_A_TRICKSTER = "\u202egnp.tnuocca\u202c\u200bpay\u200bments\ufeff \u2067x\u2069"
 ORGANIZATION = {
     "management_account": MANAGEMENT_ACCOUNT,
     "security_account": SECURITY_ACCOUNT,
@@ -46,7 +63,7 @@ ORGANIZATION = {
         account(1, key(1), key(2, status="Inactive"), ou="Workloads/Prod"),
         account(2, key(3)),
         account(3, key(4)),
-        account(4, key(5)),
+        account(4, key(5), tags={}, security_contact="contact-04@example.com"),
         account(5, key(6), ou="Filtered"),
         account(6, ou="Filtered/Below"),
         account(7, key(7)),
@@ -54,16 +71,41 @@ ORGANIZATION = {
         account(9, key(9)),
         account(10, key(10), scp_denies_root=True),
         account(11, key(11)),
-        account(
-            12,
-            key(12, last_used={"date": "2024-02-03", "service": "s3", "region": "us-east-1"}),
-            name="<script>alert(1)</script> \u202eBcc: x@example.com",
-            ou="Work<b>loads",
-        ),
+        account(12, key(12), name=NAME_OF_A_HEADER, ou="Work<b>loads"),
         account(13, key(13)),
         account(14, key(14)),
         account(16, key(16), key(17, status="Inactive"), ou="Workloads/Prod"),
-        account(15, key(15), tags={"rootsweep-approver": "not an address"}),
+        account(15, key(15), tags=approver("not an address")),
+        account(17, key(18), tags=approver("owner-17@example.com")),
+        account(
+            18,
+            key(19, last_used={"date": "2024-02-03", "service": "s3", "region": "us-east-1"}),
+            tags=approver("owner-18@example.com"),
+        ),
+        account(19, key(20), name=NAME_OF_A_TRICKSTER, ou="\u202eWork\u200bloads"),
+        # One mail for each approver: twelve, one and two accounts.
+        *(account(100 + n, key(100 + n), tags=approver("many@example.com")) for n in range(11)),
+        account(111, key(111), tags=approver("many@example.com"), scp_denies_root=True),
+        account(112, key(112), tags=approver("single@example.com")),
+        *(account(n, key(n), tags=approver("pair@example.com")) for n in (113, 114)),
+        # Decided together on the list.
+        *(account(n, key(n), tags=approver("list@example.com")) for n in range(120, 124)),
+        # Their links are opened by machines.
+        account(130, key(130), tags=approver("scanned@example.com")),
+        *(account(n, key(n), tags=approver("scanned-list@example.com")) for n in (131, 132)),
+        # Decided by many at once.
+        account(140, key(140)),
+        account(141, key(141)),
+        # Needs two people.
+        account(
+            150,
+            key(150, last_used={"date": LATELY, "service": "s3", "region": "eu-west-1"}),
+            tags=approver("first@example.com"),
+            security_contact="second@example.com",
+        ),
+        # Their links are revoked, or expire.
+        account(160, key(160)),
+        account(161, key(161)),
     ],
 }
 
@@ -86,7 +128,17 @@ class Deployed:
         self.stack = deployed
         self.stepfunctions = deployed.client("stepfunctions")
         self.table = deployed.resource("dynamodb").Table(deployed.outputs["TableName"])
-        self.browser = httpx.Client(timeout=30)
+        self.browser = httpx.Client(timeout=30, event_hooks={"response": [self._keep]})
+        # All that the tests ever saw, for the one that looks where it must not be.
+        self.pages: list[str] = []
+        self.links: set[str] = set()
+        self.task_tokens: set[str] = set()
+        self._told: list[str] = []
+        self._alert_queue = self._subscribe()
+
+    def _keep(self, response: httpx.Response) -> None:
+        if str(response.request.url).startswith(self.stack.outputs["ApprovalUrl"]):
+            self.pages.append(response.read().decode())
 
     def start_sweep(self, **given: Any) -> str:
         arn: str = self.stepfunctions.start_execution(
@@ -120,7 +172,7 @@ class Deployed:
         """The newest case of an account, as its item."""
         found = [
             item
-            for item in self.table.scan()["Items"]
+            for item in self.items()
             if item["sk"] == "CASE" and item["account_id"] == account_id
         ]
         return max(found, key=lambda item: str(item["case_id"]))
@@ -131,7 +183,8 @@ class Deployed:
             f"the case of {account_id} to be {outcome}",
         )
 
-    def mails_about(self, account_id: str) -> list[Mail]:
+    def mails(self) -> list[Mail]:
+        """All mails that were ever sent, oldest first."""
         listed = self.browser.get(f"{self.stack.endpoint}/_ministack/ses/messages").json()
         return [
             Mail(
@@ -143,35 +196,99 @@ class Deployed:
             )
             for mails in listed["messages"].values()
             for mail in mails
-            if account_id in mail["Subject"]
         ]
 
+    def mails_about(self, account_id: str) -> list[Mail]:
+        return [mail for mail in self.mails() if account_id in mail.text]
+
+    def mails_to(self, *addresses: str) -> list[Mail]:
+        return [mail for mail in self.mails() if mail.to in addresses]
+
     def _link_in(self, text: str) -> str:
-        found = re.search(re.escape(self.stack.outputs["ApprovalUrl"]) + r"/[\w-]+", text)
-        return found.group() if found else ""
+        found = re.search(re.escape(self.stack.outputs["ApprovalUrl"]) + r"/([\w-]+)", text)
+        if not found:
+            return ""
+        self.links.add(found[1])
+        return found[0]
 
     def mail_about(self, account_id: str, number: int = 1) -> Mail:
         return self.until(
             lambda: (
-                mails[number - 1] if len(mails := self.mails_about(account_id)) >= number else 0
+                mails[number - 1] if len(mails := self.mails_about(account_id)) >= number else None
             ),
             f"mail {number} about {account_id}",
         )
 
-    def token_on(self, link: str) -> str:
-        found = re.search(r'name="token" value="([^"]+)"', self.browser.get(link).text)
-        assert found, "the page takes no decision"
-        return unescape(found.group(1))
+    def mail_to(self, address: str, number: int = 1) -> Mail:
+        return self.until(
+            lambda: mails[number - 1] if len(mails := self.mails_to(address)) >= number else 0,
+            f"mail {number} to {address}",
+        )
 
-    def approve(self, account_id: str, link: str, token: str | None = None) -> httpx.Response:
-        form = {"decision": "approve", "account_id": account_id}
-        return self.browser.post(link, data=form | {"token": token or self.token_on(link)})
+    def tickets_on(self, link: str, query: str = "") -> dict[str, str]:
+        """What the forms behind a link carry as `case`, by account id."""
+        page = self.browser.get(link + query)
+        assert page.status_code == 200, page.text
+        found = re.findall(r'name="case" value="([^"]+)"', page.text)
+        return {unescape(ticket).partition("-")[0]: unescape(ticket) for ticket in found}
+
+    def form(self, account_id: str, link: str, decision: str = "approve") -> dict[str, str]:
+        """A form that decides about one case, as its page has it."""
+        form = {"case": self.tickets_on(link)[account_id], "decision": decision}
+        if decision == "approve":
+            return form | {"account_id": account_id}
+        until = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+        return form | {"reason": "The batch job moves to a role.", "until": until}
+
+    def approve(self, account_id: str, link: str) -> httpx.Response:
+        return self.browser.post(link, data=self.form(account_id, link))
+
+    def waits(self, account_id: str) -> dict[str, Any]:
+        """The case once everybody has a mail, and nothing changes any more but by a person."""
+
+        def settled() -> dict[str, Any] | None:
+            found = self.items_about(account_id)
+            [case] = [item for item in found if item["sk"] == "CASE" and "ended_at" not in item]
+            requests = [item for item in found if item["sk"].startswith("REQUEST#")]
+            mailed = {item["pk"] for item in requests if "mailed" in item}
+            writing = [item for item in found if "mailing" in item]
+            ready = mailed == {f"APPROVER#{each}" for each in case.get("approvers", ["?"])}
+            return case if ready and not writing and "task_token" in case else None
+
+        return self.until(settled, f"the case of {account_id} to wait for a person")
+
+    def items_about(self, account_id: str) -> list[dict[str, Any]]:
+        """All items that have to do with an account or those who are asked about it."""
+        items = self.items()
+        people = {
+            approver
+            for item in items
+            if item["sk"] == "CASE" and item["account_id"] == account_id
+            for approver in item.get("approvers", [])
+        }
+        return [
+            item
+            for item in items
+            if account_id in item["pk"] + item["sk"]
+            or item["pk"] in {f"APPROVER#{each}" for each in people}
+            or item.get("approver") in people
+        ]
+
+    def items(self) -> list[dict[str, Any]]:
+        """The whole table, in the order of its keys."""
+        pages = self.table.meta.client.get_paginator("scan").paginate(TableName=self.table.name)
+        items = [item for page in pages for item in page["Items"]]
+        self.task_tokens |= {item["task_token"] for item in items if "task_token" in item}
+        return sorted(items, key=lambda item: (item["pk"], item["sk"]))
 
     def root_of(self, account_id: str) -> Any:
         """IAM as the root user of a member, who is not bound by task policies."""
+        return self.as_root(account_id, "iam")
+
+    def as_root(self, account_id: str, service: str) -> Any:
         session: Any = boto3
         return session.client(
-            "iam",
+            service,
             endpoint_url=self.stack.endpoint,
             region_name=self.stack.region,
             aws_access_key_id=account_id,
@@ -183,14 +300,92 @@ class Deployed:
         return {key["AccessKeyId"] for key in listed}
 
     def as_management(self, service: str) -> Any:
-        session: Any = boto3
-        return session.client(
-            service,
-            endpoint_url=self.stack.endpoint,
-            region_name=self.stack.region,
-            aws_access_key_id=MANAGEMENT_ACCOUNT,
-            aws_secret_access_key="test",
+        return self.as_root(MANAGEMENT_ACCOUNT, service)
+
+    def executions(self) -> list[dict[str, Any]]:
+        """All executions, with their input and output."""
+        machines = [self.stack.outputs[f"{name}StateMachineArn"] for name in ("Sweep", "Remediate")]
+        pages = self.stepfunctions.get_paginator("list_executions")
+        return [
+            self.stepfunctions.describe_execution(executionArn=execution["executionArn"])
+            for machine in machines
+            for page in pages.paginate(stateMachineArn=machine)
+            for execution in page["executions"]
+        ]
+
+    def history(self, execution: str) -> list[dict[str, Any]]:
+        pages = self.stepfunctions.get_paginator("get_execution_history")
+        return [
+            event
+            for page in pages.paginate(executionArn=execution, PaginationConfig={"PageSize": 1000})
+            for event in page["events"]
+        ]
+
+    def histories(self) -> list[dict[str, Any]]:
+        """All events of all executions, but those that hand a task token to a function."""
+        return [
+            event
+            for execution in self.executions()
+            for event in self.history(execution["executionArn"])
+            if event["type"] != "TaskScheduled"
+        ]
+
+    def log_lines(self) -> list[str]:
+        """All that was logged, by functions, state machines and the API."""
+        logs = self.stack.client("logs")
+        groups = logs.get_paginator("describe_log_groups").paginate()
+        names = [group["logGroupName"] for page in groups for group in page["logGroups"]]
+        pages = logs.get_paginator("filter_log_events")
+        return [
+            event["message"]
+            for name in names
+            for page in pages.paginate(logGroupName=name)
+            for event in page["events"]
+        ]
+
+    def reports(self) -> list[str]:
+        """All files of all sweeps, as they are."""
+        s3, bucket = self.stack.client("s3"), self.stack.outputs["ReportBucket"]
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [
+            s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().decode()
+            for page in pages
+            for entry in page.get("Contents", [])
+        ]
+
+    def alerts(self) -> list[str]:
+        """What the security team has been told since the beginning."""
+        sqs = self.stack.client("sqs")
+        while received := sqs.receive_message(
+            QueueUrl=self._alert_queue, MaxNumberOfMessages=10
+        ).get("Messages"):
+            for message in received:
+                self._told.append(json.loads(message["Body"])["Message"])
+                sqs.delete_message(
+                    QueueUrl=self._alert_queue, ReceiptHandle=message["ReceiptHandle"]
+                )
+        return self._told
+
+    def _subscribe(self) -> str:
+        sqs, sns = self.stack.client("sqs"), self.stack.client("sns")
+        queue: str = sqs.create_queue(QueueName="alerts")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": "sqs:SendMessage",
+                    "Principal": {"Service": "sns.amazonaws.com"},
+                    "Resource": arn["QueueArn"],
+                }
+            ],
+        }
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+        sns.subscribe(
+            TopicArn=self.stack.outputs["AlertTopicArn"], Protocol="sqs", Endpoint=arn["QueueArn"]
         )
+        return queue
 
     @staticmethod
     def until(happened: Callable[[], Any], what: str, seconds: float = 90) -> Any:
@@ -206,59 +401,24 @@ class Deployed:
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     file = tmp_path_factory.mktemp("organization") / "organization.yaml"
     file.write_text(yaml.safe_dump(ORGANIZATION, allow_unicode=True))
-    aws = stack.EmbeddedAws(port=_free_port(), organization=file)
+    aws = stack.EmbeddedAws(port=free_port(), organization=file)
     try:
         stack.build()
         aws.wait_until_ready()
         parameters = {
             "ApprovalTimeoutSeconds": str(APPROVAL_TIMEOUT_SECONDS),
+            "MailWindowSeconds": "8",
             "ManualRemovalTimeoutSeconds": "3600",
             "ManualRemovalCheckSeconds": "10",
         }
-        yield Deployed(stack.deploy(aws, load(file), parameters))
+        made = Deployed(stack.deploy(aws, load(file), parameters))
+        made.start_sweep(accounts=[SILENT])
+        yield made
     finally:
         aws.stop()
 
 
-@pytest.fixture
-def alerts(deployed: Deployed) -> Iterator[Callable[[], list[str]]]:
-    """What the security team is told during a test."""
-    sqs, sns = deployed.stack.client("sqs"), deployed.stack.client("sns")
-    queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": "sqs:SendMessage",
-                "Principal": {"Service": "sns.amazonaws.com"},
-                "Resource": arn["QueueArn"],
-            }
-        ],
-    }
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
-    subscription = sns.subscribe(
-        TopicArn=deployed.stack.outputs["AlertTopicArn"],
-        Protocol="sqs",
-        Endpoint=arn["QueueArn"],
-        ReturnSubscriptionArn=True,
-    )["SubscriptionArn"]
-    told: list[str] = []
-
-    def read() -> list[str]:
-        received = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
-        for message in received:
-            told.append(json.loads(message["Body"])["Message"])
-            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-        return told
-
-    yield read
-    sns.unsubscribe(SubscriptionArn=subscription)
-    sqs.delete_queue(QueueUrl=queue)
-
-
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

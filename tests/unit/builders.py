@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from rootsweep import cases
-from rootsweep.accounts import Account
-from rootsweep.cases import Answer, Case, Decision, Link, Outcome
+from rootsweep import approvers, cases
+from rootsweep.accounts import Account, Approver
+from rootsweep.approvals import Quorum
+from rootsweep.approvers import Link, Thread
+from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
 from rootsweep.root_access import RootKey, fingerprint
 
 if TYPE_CHECKING:
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
+FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 ACCOUNT = "333333333333"
 MANAGEMENT = "111111111111"
+APPROVER, DEPUTY, THIRD = "payments-leads@example.com", "deputy@example.com", "third@example.com"
+ONE_PERSON, TWO_PEOPLE = Quorum(1, ""), Quorum(2, "a key was used in the last 90 days")
 FIRST, SECOND = "AKIAEXAMPLE00000001", "AKIAEXAMPLE00000002"
 REMEDIATE = "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate"
 TASKS = "arn:aws:iam::aws:policy/root-task/"
@@ -66,9 +71,13 @@ def a_case(keys: Sequence[RootKey] = (a_key(),), **fields: Any) -> Case:
         opened_at="2026-03-04T05:06:07Z",
         execution_arn=cases.execution_arn(REMEDIATE, f"{ACCOUNT}-20260304T050607Z"),
         sweep_id="a-sweep",
+        parents=an_account().parents,
+        ask_at="2026-03-04T05:06:07Z",
         keys=tuple(keys),
         fingerprint=fingerprint(ACCOUNT, keys),
-        approver="payments-leads@example.com",
+        request_number=1,
+        approvers=(APPROVER,),
+        asked=frozenset({APPROVER}),
         deadline="2026-03-11T05:06:07Z",
         task_token="a-token",
     )
@@ -76,17 +85,19 @@ def a_case(keys: Sequence[RootKey] = (a_key(),), **fields: Any) -> Case:
 
 
 def a_decision(case: Case, answer: Answer = Answer.APPROVED, **fields: Any) -> Decision:
-    """A decision about the evidence of a case."""
+    """A decision about the evidence of a case, by the first of its approvers if it has any."""
+    by = (*case.approvers, APPROVER)[0]
     until = "2026-05-01" if answer == Answer.DECLINED else ""
     reason = "migrating in May" if answer == Answer.DECLINED else ""
-    decision = Decision(
-        answer, case.approver, "2026-03-04T06:00:00Z", case.fingerprint, reason, until
-    )
+    decision = Decision(answer, by, "2026-03-04T06:00:00Z", case.fingerprint, reason, until)
     return replace(decision, **fields)
 
 
-def a_link(case: Case, **fields: Any) -> Link:
-    link = Link(approver=case.approver, case_id=case.id, expires_at="2999-01-01T00:00:00Z")
+def a_link(**fields: Any) -> Link:
+    """A link of the approver of every case here, just made."""
+    link = Link(
+        approver=APPROVER, created_at="2026-03-04T05:06:07Z", expires_at="2999-01-01T00:00:00Z"
+    )
     return replace(link, **fields)
 
 
@@ -98,31 +109,89 @@ def open_a_case(table: Any, *, now: datetime = NOW, **account: Any) -> Case:
         sweep_id="an-earlier-sweep",
         remediate_arn=REMEDIATE,
         now=now,
+        ask_at=now,
+    )
+
+
+def a_gathered_case(
+    table: Any,
+    *,
+    keys: Sequence[RootKey] = (a_key(),),
+    now: datetime = NOW,
+    quorum: Quorum = ONE_PERSON,
+    **account: Any,
+) -> Case:
+    """A case in the table with its evidence, that nobody has been asked about."""
+    case = open_a_case(table, now=now, **account)
+    cases.record_evidence(table, case=case, keys=keys, quorum=quorum, now=now)
+    return cases.load(table, case_id=case.id)
+
+
+def asked(
+    table: Any, case: Case, *approvers: str, now: datetime = NOW, obstacle: Obstacle | None = None
+) -> Case:
+    """The case after these people were noted as its approvers."""
+    return cases.ask(
+        table,
+        case=case,
+        approvers=[Approver(address, "the test") for address in approvers or (APPROVER,)],
+        now=now,
+        deadline=now + timedelta(days=7),
+        obstacle=obstacle,
+        reason="denied" if obstacle else "",
     )
 
 
 def a_waiting_case(
-    table: Any, *, keys: Sequence[RootKey] = (a_key(),), now: datetime = NOW, **account: Any
+    table: Any,
+    *,
+    keys: Sequence[RootKey] = (a_key(),),
+    now: datetime = NOW,
+    approvers: Sequence[str] = (APPROVER,),
+    quorum: Quorum = ONE_PERSON,
+    **account: Any,
 ) -> Case:
-    """A case in the table whose approver has been asked."""
-    case = open_a_case(table, now=now, **account)
-    cases.record_evidence(table, case=case, keys=keys, now=now)
-    return cases.await_approval(
-        table,
-        case_id=case.id,
-        task_token="a-token",
-        approver="payments-leads@example.com",
-        source="the test",
-        deadline=now + timedelta(days=7),
-    )
+    """A case in the table that waits for its approvers. They have no mail: see `with_link`."""
+    case = a_gathered_case(table, keys=keys, now=now, quorum=quorum, **account)
+    case = asked(table, case, *approvers, now=now)
+    return cases.await_approval(table, case_id=case.id, task_token="a-token")
 
 
 def a_decided_case(
-    table: Any, answer: Answer = Answer.APPROVED, *, keys: Sequence[RootKey] = (a_key(),)
+    table: Any,
+    answer: Answer = Answer.APPROVED,
+    *,
+    approvers: Sequence[str] = (APPROVER,),
+    **given: Any,
 ) -> Case:
-    """A case in the table that has been decided."""
-    case = a_waiting_case(table, keys=keys)
-    return cases.decide(table, case_id=case.id, decision=a_decision(case, answer))
+    """A case in the table that has been decided, by as many of its approvers as it takes."""
+    case = a_waiting_case(table, approvers=approvers, **given)
+    for approver in approvers:
+        if not case.decision:
+            case = cases.decide(table, case=case, decision=a_decision(case, answer, by=approver))
+    assert case.decision
+    return case
+
+
+def with_link(
+    table: Any,
+    case: Case,
+    *,
+    secret: str = "a-secret",
+    approver: str = APPROVER,
+    now: datetime = NOW,
+    expires_at: datetime = FAR_FUTURE,
+) -> Case:
+    """The case, after a link was mailed to an approver that opens it."""
+    approvers.save_link(table, secret=secret, approver=approver, now=now, expires_at=expires_at)
+    approvers.record_mailed(
+        table,
+        approver=approver,
+        case_id=case.id,
+        request=case.request_number,
+        thread=Thread(message_id="<first@example.com>", subject="the first mail"),
+    )
+    return case
 
 
 def contents(table: Any) -> list[dict[str, Any]]:

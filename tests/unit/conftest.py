@@ -28,12 +28,16 @@ ENVIRONMENT = {
     "BATCH_SIZE": "2",
     "BUCKET": "reports",
     "DEFAULT_APPROVER": "security@example.com",
+    "MAIL_WINDOW_SECONDS": "60",
     "MANUAL_REMOVAL_CHECK_SECONDS": "300",
     "MANUAL_REMOVAL_TIMEOUT_SECONDS": "604800",
     "PARTITION": "aws",
     "REMEDIATE_ARN": "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate",
+    "SECOND_APPROVER": "deputy@example.com",
     "SENDER": "rootsweep@mail.example.com",
     "TABLE": "cases",
+    "TWO_APPROVERS_IF_USED_WITHIN_DAYS": "90",
+    "TWO_APPROVERS_ORGANIZATIONAL_UNITS": "ou-ab12-payments, ou-ab12-critical",
 }
 
 settings.register_profile("unit", deadline=None, derandomize=True, database=None)

@@ -58,8 +58,12 @@ class RootUser:
         ]
         return [{"AccessKeyMetadata": listed}]
 
-    def get_access_key_last_used(self, **_: str) -> dict[str, Any]:
-        return {"AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}}
+    def get_access_key_last_used(self, *, AccessKeyId: str) -> dict[str, Any]:  # noqa: N803
+        [used_at] = [key.last_used_at for key in self.keys if key.id == AccessKeyId]
+        if used_at is None:
+            return {"AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}}
+        used: dict[str, Any] = {"ServiceName": "s3", "Region": "eu-west-1"}
+        return {"AccessKeyLastUsed": {**used, "LastUsedDate": datetime.fromisoformat(used_at)}}
 
     def get_account_summary(self) -> dict[str, Any]:
         return {"SummaryMap": {"AccountAccessKeysPresent": int(bool(self.keys))}}

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from rootsweep import accounts
 from rootsweep.accounts import Account
@@ -221,14 +222,18 @@ def account_client() -> Any:
     return boto3.client("account")
 
 
-def find(organizations: Any, account_client: Any) -> tuple[str, str]:
-    return accounts.find_approver(
+def find(
+    organizations: Any, account_client: Any, *, at_least: int = 1, **addresses: str
+) -> list[tuple[str, str]]:
+    found = accounts.find_approvers(
         organizations,
         account_client,
         account_id=ACCOUNT,
         tag_key="rootsweep-approver",
-        default="security@example.com",
+        at_least=at_least,
+        **{"default": "security@example.com", "second": "deputy@example.com", **addresses},
     )
+    return [(approver.address, approver.source) for approver in found]
 
 
 def tagged(stubbed: Stubber, value: str | None) -> None:
@@ -254,6 +259,12 @@ def contact(stubbed: Stubber, address: str) -> None:
     )
 
 
+TAG = "the account's tag rootsweep-approver"
+CONTACT = "the account's SECURITY alternate contact"
+DEFAULT = "the default approver of the Rootsweep stack"
+DEPUTY = "the second approver of the Rootsweep stack"
+
+
 def test_the_tag_names_the_approver_and_nobody_else_is_looked_up(
     organizations: Any, account_client: Any, stub: Stub
 ) -> None:
@@ -268,10 +279,21 @@ def test_the_tag_names_the_approver_and_nobody_else_is_looked_up(
         {"ResourceId": ACCOUNT, "NextToken": "1"},
     )
 
-    assert find(organizations, account_client) == (
-        "payments-leads@example.com",
-        "the account's tag rootsweep-approver",
-    )
+    assert find(organizations, account_client) == [("payments-leads@example.com", TAG)]
+
+
+@pytest.mark.parametrize("at_least", [1, 2, 3])
+def test_everybody_in_a_tag_is_asked_in_its_order_and_nobody_else(
+    organizations: Any, account_client: Any, stub: Stub, at_least: int
+) -> None:
+    stub(account_client)
+    tagged(stub(organizations), "c@example.com  a@example.com b@example.com")
+
+    assert find(organizations, account_client, at_least=at_least) == [
+        ("c@example.com", TAG),
+        ("a@example.com", TAG),
+        ("b@example.com", TAG),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -282,34 +304,30 @@ def test_the_tag_names_the_approver_and_nobody_else_is_looked_up(
         "payments leads",
         "a@b",
         "a@example.com, b@example.com",
+        "a@example.com / b@example.com",
+        "a@example.com b@example.com nobody",
         "a@example.com\r\nBcc: b@example.com",
         "Payments <a@example.com>",
         "a@" + "x" * 260 + ".com",
     ],
 )
-def test_a_tag_that_is_no_address_falls_through_to_the_security_contact(
+def test_a_tag_that_holds_anything_but_addresses_falls_through_to_the_security_contact(
     organizations: Any, account_client: Any, stub: Stub, value: str | None
 ) -> None:
     tagged(stub(organizations), value)
     contact(stub(account_client), "payments-sec@example.com")
 
-    assert find(organizations, account_client) == (
-        "payments-sec@example.com",
-        "the account's SECURITY alternate contact",
-    )
+    assert find(organizations, account_client) == [("payments-sec@example.com", CONTACT)]
 
 
-@pytest.mark.parametrize("address", [" ", "nobody", "a@example.com\nb@example.com"])
+@pytest.mark.parametrize("address", [" ", "nobody", "a@example.com, b@example.com"])
 def test_a_contact_that_is_no_address_falls_through_to_the_default(
     organizations: Any, account_client: Any, stub: Stub, address: str
 ) -> None:
     tagged(stub(organizations), None)
     contact(stub(account_client), address)
 
-    assert find(organizations, account_client) == (
-        "security@example.com",
-        "the default approver of the Rootsweep stack",
-    )
+    assert find(organizations, account_client) == [("security@example.com", DEFAULT)]
 
 
 def test_sources_that_may_not_be_read_fall_through_to_the_default(
@@ -318,7 +336,7 @@ def test_sources_that_may_not_be_read_fall_through_to_the_default(
     stub(organizations).add_client_error("list_tags_for_resource", "AccessDeniedException")
     stub(account_client).add_client_error("get_alternate_contact", "ResourceNotFoundException")
 
-    assert find(organizations, account_client)[0] == "security@example.com"
+    assert find(organizations, account_client) == [("security@example.com", DEFAULT)]
 
 
 @pytest.mark.parametrize(
@@ -331,3 +349,124 @@ def test_a_hiccup_does_not_hand_the_decision_to_somebody_else(
 
     with pytest.raises(ApproverUnknownError, match=code):
         find(organizations, account_client)
+
+
+@pytest.mark.parametrize("at_least", [1, 2])
+def test_a_hiccup_of_the_contact_does_not_hand_it_to_the_default(
+    organizations: Any, account_client: Any, stub: Stub, at_least: int
+) -> None:
+    tagged(stub(organizations), "a@example.com" if at_least == 2 else None)
+    stub(account_client).add_client_error("get_alternate_contact", "InternalServerException")
+
+    with pytest.raises(ApproverUnknownError, match="InternalServer"):
+        find(organizations, account_client, at_least=at_least)
+
+
+def test_no_answer_at_all_is_a_hiccup_too(
+    organizations: Any, account_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> NoReturn:
+        raise EndpointConnectionError(endpoint_url="https://organizations.amazonaws.com")
+
+    monkeypatch.setattr(organizations, "get_paginator", unreachable)
+
+    with pytest.raises(ApproverUnknownError, match="Could not connect"):
+        find(organizations, account_client)
+
+
+@pytest.mark.parametrize(
+    ("tag", "security", "at_least", "found"),
+    [
+        ("a@x.com", "b@x.com", 2, [("a@x.com", TAG), ("b@x.com", CONTACT)]),
+        ("a@x.com", "nobody", 2, [("a@x.com", TAG), ("security@example.com", DEFAULT)]),
+        ("nobody", "b@x.com", 2, [("b@x.com", CONTACT), ("security@example.com", DEFAULT)]),
+        (None, "-", 2, [("security@example.com", DEFAULT), ("deputy@example.com", DEPUTY)]),
+        # The same person again is nobody new.
+        ("a@x.com", "A@X.com", 2, [("a@x.com", TAG), ("security@example.com", DEFAULT)]),
+        ("a@x.com", "a+sec@x.com", 2, [("a@x.com", TAG), ("security@example.com", DEFAULT)]),
+        ("a+aws@x.com a@x.com A@x.com", "b@x.com", 2, [("a+aws@x.com", TAG), ("b@x.com", CONTACT)]),
+        # Everybody of a source that is needed is asked, not just as many as are missing.
+        (
+            "a@x.com",
+            "b@x.com c@x.com",
+            2,
+            [("a@x.com", TAG), ("b@x.com", CONTACT), ("c@x.com", CONTACT)],
+        ),
+        (
+            "a@x.com",
+            "a@x.com",
+            3,
+            [("a@x.com", TAG), ("security@example.com", DEFAULT), ("deputy@example.com", DEPUTY)],
+        ),
+        # There may still be too few.
+        (
+            "deputy@example.com",
+            "security@example.com",
+            3,
+            [("deputy@example.com", TAG), ("security@example.com", CONTACT)],
+        ),
+    ],
+)
+def test_where_more_people_are_needed_the_next_sources_add_theirs(
+    organizations: Any,
+    account_client: Any,
+    stub: Stub,
+    tag: str | None,
+    security: str,
+    at_least: int,
+    found: list[tuple[str, str]],
+) -> None:
+    tagged(stub(organizations), tag)
+    contact(stub(account_client), security)
+
+    assert find(organizations, account_client, at_least=at_least) == found
+
+
+@pytest.mark.parametrize("at_least", [0, 1])
+def test_the_second_approver_is_not_asked_where_one_is_enough(
+    organizations: Any, account_client: Any, stub: Stub, at_least: int
+) -> None:
+    tagged(stub(organizations), None)
+    contact(stub(account_client), "-")
+
+    assert find(organizations, account_client, at_least=at_least) == [
+        ("security@example.com", DEFAULT)
+    ]
+
+
+def test_without_a_second_approver_there_is_one(
+    organizations: Any, account_client: Any, stub: Stub
+) -> None:
+    tagged(stub(organizations), None)
+    contact(stub(account_client), "-")
+
+    assert find(organizations, account_client, at_least=2, second="") == [
+        ("security@example.com", DEFAULT)
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a.smith@example.com",
+        "A.Smith@Example.COM",
+        "a.smith+aws@example.com",
+        "A.SMITH+aws+prod@example.com",
+        "a.smith+@example.com",
+    ],
+)
+def test_one_person_has_many_spellings(address: str) -> None:
+    assert accounts.person(address) == "a.smith@example.com"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "asmith@example.com",
+        "a.smith@example.org",
+        "a.smith@mail.example.com",
+        "aws+a.smith@example.com",
+    ],
+)
+def test_other_addresses_are_other_people(address: str) -> None:
+    assert accounts.person(address) != "a.smith@example.com"

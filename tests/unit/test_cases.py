@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -7,27 +8,38 @@ import pytest
 from boto3.dynamodb.conditions import Attr
 from botocore.exceptions import ClientError
 
-from rootsweep import cases
-from rootsweep.cases import Answer, Case, Decision, Link, Outcome
+from rootsweep import approvers, cases
+from rootsweep.approvals import Quorum
+from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.root_access import fingerprint
+from rootsweep.table import SCHEMA_VERSION
 
 from .builders import (
     ACCOUNT,
+    APPROVER,
+    DEPUTY,
     FIRST,
     LATER,
     NOW,
+    ONE_PERSON,
     REMEDIATE,
     SECOND,
+    THIRD,
+    TWO_PEOPLE,
     a_case,
     a_decided_case,
     a_decision,
+    a_gathered_case,
     a_key,
     a_waiting_case,
+    asked,
     contents,
     item_of,
     open_a_case,
+    with_link,
 )
+from .conftest import DYNAMODB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +66,8 @@ def test_an_opened_case_is_the_open_one_of_its_account(table: Any) -> None:
     assert case == cases.find_open_case(table, account_id=ACCOUNT)
     assert case.id == "333333333333-20260304T050607Z"
     assert case.outcome == Outcome.AWAITING_APPROVAL
-    assert case.opened_at == "2026-03-04T05:06:07Z"
+    assert case.opened_at == case.ask_at == "2026-03-04T05:06:07Z"
+    assert case.parents == ("r-ab12", "ou-ab12-workload", "ou-ab12-prodprod")
     assert case.execution_arn == (
         "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-remediate:" + case.id
     )
@@ -118,25 +131,46 @@ def test_a_case_of_an_older_version_is_read_with_what_it_has() -> None:
         Case.from_item({**item, "outcome": "NEARLY"})
 
 
-def test_a_waiting_case_holds_evidence_token_approver_and_deadline(table: Any) -> None:
+def test_a_case_as_it_was_written_before_quorums_needs_one_person_and_has_asked_nobody() -> None:
+    case = Case.from_item(
+        {
+            "case_id": "c",
+            "account_id": ACCOUNT,
+            "outcome": "AWAITING_APPROVAL",
+            "opened_at": "2026-03-04T05:06:07Z",
+            "execution_arn": "arn",
+        }
+    )
+
+    assert (case.quorum, case.missing_approvals, case.request_number) == (1, 1, 0)
+    assert (case.approvers, case.asked, case.approvals) == ((), frozenset(), ())
+    assert case.obstacle is None
+    assert not case.is_decidable
+
+
+def test_a_waiting_case_holds_evidence_token_approvers_and_deadline(table: Any) -> None:
     keys = [a_key(last_used_at="2024-02-03T00:00:00+00:00"), a_key(SECOND, "Inactive")]
 
-    case = a_waiting_case(table, keys=keys)
+    case = a_waiting_case(table, keys=keys, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
 
     assert case.keys == tuple(keys)
     assert case.fingerprint == fingerprint(ACCOUNT, keys)
+    assert (case.quorum, case.quorum_reason) == (2, "a key was used in the last 90 days")
+    assert case.request_number == 1
     assert case.task_token == "a-token"
-    assert case.approver == "payments-leads@example.com"
+    assert case.approvers == (APPROVER, DEPUTY)
+    assert case.asked == {APPROVER, DEPUTY}
     assert case.deadline == "2026-03-11T05:06:07Z"
     assert case.is_decidable
-    assert item_of(table, case)["approver_source"] == "the test"
+    assert item_of(table, case)["approver_sources"] == ["the test", "the test"]
+    assert item_of(table, case)["evidence_at"] == "2026-03-04T05:06:07Z"
 
 
 @pytest.mark.parametrize("answer", list(Answer))
 def test_a_decision_is_kept_as_it_was_made(table: Any, answer: Answer) -> None:
     case = a_waiting_case(table)
 
-    decided = cases.decide(table, case_id=case.id, decision=a_decision(case, answer))
+    decided = cases.decide(table, case=case, decision=a_decision(case, answer))
 
     assert decided.decision == a_decision(case, answer)
     assert decided == cases.load(table, case_id=case.id)
@@ -147,13 +181,14 @@ def test_a_decision_is_kept_as_it_was_made(table: Any, answer: Answer) -> None:
 @pytest.mark.parametrize("second", list(Answer))
 @pytest.mark.parametrize("first", list(Answer))
 def test_the_first_decision_wins(table: Any, first: Answer, second: Answer) -> None:
-    case = a_decided_case(table, first)
+    shown = a_waiting_case(table, approvers=(APPROVER, DEPUTY))
+    decided = cases.decide(table, case=shown, decision=a_decision(shown, first))
     before = contents(table)
 
-    with pytest.raises(CaseEndedError):
-        cases.decide(
-            table, case_id=case.id, decision=a_decision(case, second, by="late@example.com")
-        )
+    for seen in (shown, decided):
+        for who in (APPROVER, DEPUTY):
+            with pytest.raises(CaseEndedError):
+                cases.decide(table, case=seen, decision=a_decision(seen, second, by=who))
 
     assert contents(table) == before
 
@@ -164,16 +199,9 @@ def test_a_decision_about_other_keys_is_not_taken(table: Any) -> None:
     before = contents(table)
 
     with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(shown))
+        cases.decide(table, case=case, decision=a_decision(shown))
 
     assert contents(table) == before
-
-
-def test_a_decision_about_a_case_that_does_not_exist_makes_none(table: Any) -> None:
-    with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id="nothing", decision=a_decision(a_case()))
-
-    assert contents(table) == []
 
 
 @pytest.mark.parametrize("outcome", ENDS)
@@ -183,46 +211,67 @@ def test_an_ended_case_takes_no_decision(table: Any, outcome: Outcome) -> None:
     before = contents(table)
 
     with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+        cases.decide(table, case=case, decision=a_decision(case))
 
     assert contents(table) == before
 
 
-def test_a_case_that_waits_for_removal_takes_no_decision(table: Any) -> None:
+@pytest.mark.parametrize("obstacle", list(Obstacle))
+def test_a_case_that_waits_for_removal_takes_no_decision(table: Any, obstacle: Obstacle) -> None:
     case = a_waiting_case(table)
-    waiting = cases.await_removal(
-        table, case_id=case.id, approver="a@example.com", reason="denied", deadline=LATER
-    )
+    waiting = asked(table, case, now=LATER, obstacle=obstacle)
 
-    assert (waiting.outcome, waiting.reason) == (Outcome.AWAITING_REMOVAL, "denied")
-    assert waiting.deadline == "2026-03-05T05:06:07Z"
+    assert (waiting.outcome, waiting.obstacle) == (Outcome.AWAITING_REMOVAL, obstacle)
+    assert waiting.reason == "denied"
+    assert waiting.deadline == "2026-03-12T05:06:07Z"
+    assert waiting.is_for_people_to_remove
     assert not waiting.is_decidable
-    with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+    before = contents(table)
+    for seen in (case, waiting):
+        with pytest.raises(CaseEndedError):
+            cases.decide(table, case=seen, decision=a_decision(seen))
+    assert contents(table) == before
 
 
 @pytest.mark.parametrize("answer", list(Answer))
 def test_a_decision_that_came_before_the_close_is_found_by_it(table: Any, answer: Answer) -> None:
     case = a_decided_case(table, answer)
-    before = contents(table)
 
     for _ in range(2):
         found = cases.close_to_decisions(table, case_id=case.id, now=LATER)
-        assert found == a_decision(case, answer)
+        assert found == replace(case, task_token="")
 
-    assert contents(table) == before
+    assert "task_token" not in item_of(table, case)
+    assert item_of(table, case)["decided"] == "YES"
 
 
 def test_after_the_close_no_decision_is_taken(table: Any) -> None:
     case = a_waiting_case(table)
 
     for _ in range(2):
-        assert cases.close_to_decisions(table, case_id=case.id, now=LATER) is None
-    with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+        closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
+        assert closed.decision is None
+    for seen in (case, closed):
+        with pytest.raises(CaseEndedError):
+            cases.decide(table, case=seen, decision=a_decision(seen))
 
-    assert cases.load(table, case_id=case.id).decision is None
+    assert not closed.is_decidable
+    assert cases.load(table, case_id=case.id) == closed
     assert item_of(table, case)["decided"] == "NO"
+    assert "task_token" not in item_of(table, case)
+    with pytest.raises(NotApprovedError):
+        cases.approved_keys(table, case_id=case.id)
+
+
+def test_one_approval_of_two_does_not_outlast_the_close(table: Any) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+
+    closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
+
+    assert closed.decision is None
+    assert [approval.by for approval in closed.approvals] == [APPROVER]
+    with pytest.raises(CaseEndedError):
+        approved_by(case, table, DEPUTY)
     with pytest.raises(NotApprovedError):
         cases.approved_keys(table, case_id=case.id)
 
@@ -234,12 +283,15 @@ def test_a_decision_in_the_moment_of_the_close_is_either_found_or_refused(
     update = cases._update_open
 
     def just_too_late(*args: Any, **given: Any) -> Case:
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+        monkeypatch.setattr(cases, "_update_open", update)
+        cases.decide(table, case=case, decision=a_decision(case))
         return update(*args, **given)
 
     monkeypatch.setattr(cases, "_update_open", just_too_late)
 
-    assert cases.close_to_decisions(table, case_id=case.id, now=LATER) == a_decision(case)
+    closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    assert closed.decision == a_decision(case)
+    assert closed.task_token == ""
 
 
 def test_a_case_that_ended_without_a_decision_cannot_be_closed(table: Any) -> None:
@@ -248,6 +300,246 @@ def test_a_case_that_ended_without_a_decision_cannot_be_closed(table: Any) -> No
 
     with pytest.raises(CaseEndedError):
         cases.close_to_decisions(table, case_id=case.id, now=LATER)
+
+
+def two_are_asked(table: Any) -> Case:
+    return a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+
+
+def approved_by(case: Case, table: Any, who: str) -> Case:
+    return cases.decide(table, case=case, decision=a_decision(case, by=who))
+
+
+def test_where_two_are_needed_one_approval_decides_nothing(table: Any) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+
+    assert case == cases.load(table, case_id=case.id)
+    assert [approval.by for approval in case.approvals] == [APPROVER]
+    assert case.decision is None
+    assert case.decided_by == "nobody"
+    assert case.missing_approvals == 1
+    assert case.is_decidable
+    assert case.takes_decision_of(APPROVER)
+    assert not case.waits_for(APPROVER)
+    assert case.waits_for(DEPUTY)
+    # The stream must not end the wait.
+    assert not {"decision", "decided"} & set(item_of(table, case))
+    with pytest.raises(NotApprovedError, match="holds no approval"):
+        cases.approved_keys(table, case_id=case.id)
+
+
+@pytest.mark.parametrize(("first", "second"), [(APPROVER, DEPUTY), (DEPUTY, APPROVER)])
+def test_two_people_together_approve(table: Any, first: str, second: str) -> None:
+    one = approved_by(two_are_asked(table), table, first)
+    case = approved_by(one, table, second)
+
+    assert [approval.by for approval in case.approvals] == [first, second]
+    assert case.decision == a_decision(case, by=second)
+    assert case.decided_by == f"{first}, {second}"
+    assert case.missing_approvals == 0
+    assert not case.is_decidable
+    assert item_of(table, case)["decided"] == "YES"
+    assert cases.approved_keys(table, case_id=case.id) == (case, case.keys)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [APPROVER, APPROVER.upper(), "payments-leads+aws@example.com", "Payments-Leads+x@EXAMPLE.com"],
+)
+def test_the_same_person_under_whatever_spelling_counts_once(table: Any, again: str) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+    before = contents(table)
+
+    assert approved_by(case, table, again) == case
+
+    assert contents(table) == before
+    assert not case.waits_for(again)
+
+
+def test_a_stale_page_of_the_same_person_does_not_count_them_twice(table: Any) -> None:
+    stale = two_are_asked(table)
+    case = approved_by(stale, table, APPROVER)
+    before = contents(table)
+
+    assert approved_by(stale, table, APPROVER.upper()) == case
+
+    assert contents(table) == before
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_whoever_answers_first_the_first_decline_is_final(table: Any, answer: Answer) -> None:
+    case = two_are_asked(table)
+    declined = cases.decide(table, case=case, decision=a_decision(case, Answer.DECLINED, by=DEPUTY))
+    before = contents(table)
+
+    assert declined.decision == a_decision(case, Answer.DECLINED, by=DEPUTY)
+    assert declined.decided_by == DEPUTY
+    assert declined.approvals == ()
+    for seen in (case, declined):
+        with pytest.raises(CaseEndedError):
+            cases.decide(table, case=seen, decision=a_decision(case, answer, by=APPROVER))
+    assert contents(table) == before
+
+
+@pytest.mark.parametrize("who", [APPROVER, DEPUTY])
+def test_a_decline_is_final_after_an_approval_even_by_who_approved(table: Any, who: str) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+
+    declined = cases.decide(table, case=case, decision=a_decision(case, Answer.DECLINED, by=who))
+
+    assert declined.decision == a_decision(case, Answer.DECLINED, by=who)
+    assert declined.decided_by == who
+    assert declined.approvals == case.approvals
+    assert not declined.is_decidable
+    assert item_of(table, case)["decided"] == "YES"
+    with pytest.raises(NotApprovedError):
+        cases.approved_keys(table, case_id=case.id)
+    with pytest.raises(CaseEndedError):
+        approved_by(case, table, DEPUTY)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Something happens right before the next decision is written."""
+    record = cases._record_decision
+
+    def late(*args: Any) -> Case:
+        monkeypatch.setattr(cases, "_record_decision", record)
+        happens()
+        return record(*args)
+
+    monkeypatch.setattr(cases, "_record_decision", late)
+
+
+def test_of_two_people_at_the_same_moment_both_count(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = two_are_asked(table)
+    meanwhile(monkeypatch, lambda: approved_by(case, table, DEPUTY))
+
+    both = approved_by(case, table, APPROVER)
+
+    assert [approval.by for approval in both.approvals] == [DEPUTY, APPROVER]
+    assert both.decision == a_decision(case, by=APPROVER)
+    assert item_of(table, case)["decided"] == "YES"
+
+
+def test_of_three_people_at_the_same_moment_two_are_counted_and_one_is_refused(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY, THIRD), quorum=TWO_PEOPLE)
+
+    def the_others() -> None:
+        approved_by(case, table, DEPUTY)
+        approved_by(case, table, THIRD)
+
+    meanwhile(monkeypatch, the_others)
+    with pytest.raises(CaseEndedError):
+        approved_by(case, table, APPROVER)
+
+    assert cases.load(table, case_id=case.id).decided_by == f"{DEPUTY}, {THIRD}"
+
+
+def test_two_people_at_the_same_moment_complete_what_a_third_began(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY, THIRD), quorum=Quorum(3, "r"))
+    one = approved_by(case, table, THIRD)
+    meanwhile(monkeypatch, lambda: approved_by(one, table, DEPUTY))
+
+    every = approved_by(one, table, APPROVER)
+
+    assert every.decided_by == f"{THIRD}, {DEPUTY}, {APPROVER}"
+    assert cases.approved_keys(table, case_id=case.id)[1] == case.keys
+
+
+def test_the_same_person_twice_at_the_same_moment_counts_once(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = two_are_asked(table)
+    meanwhile(monkeypatch, lambda: approved_by(case, table, APPROVER))
+
+    once = approved_by(case, table, APPROVER.upper())
+
+    assert [approval.by for approval in once.approvals] == [APPROVER]
+    assert once.decision is None
+    assert once == cases.load(table, case_id=case.id)
+
+
+def test_an_approval_and_a_decline_at_the_same_moment_are_both_kept_and_the_decline_is_final(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = two_are_asked(table)
+    meanwhile(monkeypatch, lambda: approved_by(case, table, DEPUTY))
+
+    declined = cases.decide(table, case=case, decision=a_decision(case, Answer.DECLINED))
+
+    assert declined.decision == a_decision(case, Answer.DECLINED)
+    assert [approval.by for approval in declined.approvals] == [DEPUTY]
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_after_a_decline_at_the_same_moment_nothing_counts(
+    table: Any, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    case = two_are_asked(table)
+    decline = a_decision(case, Answer.DECLINED, by=DEPUTY)
+    meanwhile(monkeypatch, lambda: cases.decide(table, case=case, decision=decline))
+
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case, answer))
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.decision, after.approvals) == (decline, ())
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_a_decision_in_the_moment_that_the_evidence_changes_is_refused(
+    table: Any, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    case = two_are_asked(table)
+    meanwhile(monkeypatch, lambda: gathered(table, case, [a_key(SECOND)]))
+
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case, answer))
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.decision, after.approvals) == (None, ())
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_whatever_else_says_so_a_decision_is_only_taken_about_the_keys_in_the_table(
+    table: Any, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    case = a_waiting_case(table)
+    meanwhile(monkeypatch, lambda: tamper(table, case, "fingerprint", "of other keys"))
+
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case, answer))
+
+    assert not {"approvals", "decision", "decided"} & set(item_of(table, case))
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_a_page_of_an_earlier_request_decides_nothing_even_about_the_same_keys(
+    table: Any, answer: Answer
+) -> None:
+    stale = a_waiting_case(table, approvers=(APPROVER, DEPUTY))
+    again = asked(table, gathered(table, stale, stale.keys, TWO_PEOPLE), APPROVER, DEPUTY)
+    before = contents(table)
+
+    assert again.fingerprint == stale.fingerprint
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=stale, decision=a_decision(stale, answer))
+    assert contents(table) == before
+    assert cases.decide(table, case=again, decision=a_decision(again, answer)).request_number == 2
+
+
+def test_another_failure_of_the_table_is_not_taken_for_somebody_who_was_faster(table: Any) -> None:
+    case = a_waiting_case(table)
+    table.delete()
+
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        cases.decide(table, case=case, decision=a_decision(case))
 
 
 def test_the_approved_keys_are_those_of_the_evidence(table: Any) -> None:
@@ -291,6 +583,38 @@ def without_keys(table: Any) -> Case:
     return a_decided_case(table, keys=())
 
 
+def with_an_approval_of_other_keys(table: Any) -> Case:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    other = a_decision(a_case([a_key(SECOND)]))
+    tamper(
+        table, case, "approvals", [cases._decision_item(each) for each in (other, case.decision)]
+    )
+    return case
+
+
+def approved_by_one_of_two(table: Any) -> Case:
+    return approved_by(two_are_asked(table), table, APPROVER)
+
+
+def approved_twice_by_the_same_person(table: Any) -> Case:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    twice = [a_decision(case), a_decision(case, by="Payments-Leads+again@example.com")]
+    tamper(table, case, "approvals", [cases._decision_item(each) for each in twice])
+    return case
+
+
+def decided_by_fewer_than_are_needed_now(table: Any) -> Case:
+    case = a_decided_case(table)
+    tamper(table, case, "quorum", 2)
+    return case
+
+
+def without_approvals(table: Any) -> Case:
+    case = a_decided_case(table)
+    tamper(table, case, "approvals", [])
+    return case
+
+
 def without_lock(table: Any) -> Case:
     case = a_decided_case(table)
     table.delete_item(Key={"pk": f"ACCOUNT#{ACCOUNT}", "sk": "OPEN_CASE"})
@@ -324,6 +648,11 @@ def tamper(table: Any, case: Case, name: str, value: Any) -> None:
         with_another_status_in_its_evidence,
         of_another_account,
         without_keys,
+        with_an_approval_of_other_keys,
+        approved_by_one_of_two,
+        approved_twice_by_the_same_person,
+        decided_by_fewer_than_are_needed_now,
+        without_approvals,
         without_lock,
         behind_another_open_case,
     ],
@@ -336,65 +665,279 @@ def test_no_keys_are_approved_of_a_case(table: Any, make: Callable[[Any], Case])
         cases.approved_keys(table, case_id=case.id)
 
 
+THE_SAME_KEYS = (a_key(),)
+
+
+def gathered(
+    table: Any, case: Case, keys: Any = THE_SAME_KEYS, quorum: Quorum = ONE_PERSON
+) -> Case:
+    """The case after its keys were read again."""
+    cases.record_evidence(table, case=case, keys=keys, quorum=quorum, now=LATER)
+    return cases.load(table, case_id=case.id)
+
+
 def test_gathering_the_same_keys_again_keeps_the_decision(table: Any) -> None:
     case = a_decided_case(table)
 
     used = a_key(last_used_at="2026-03-04T00:00:00+00:00")
-    cases.record_evidence(table, case=case, keys=[used], now=LATER)
+    again = gathered(table, case, [used])
 
-    again = cases.load(table, case_id=case.id)
-    assert again.decision == case.decision
-    assert again.keys == (used,)
+    assert again == replace(case, keys=(used,))
+    assert item_of(table, case)["evidence_at"] == "2026-03-05T05:06:07Z"
     assert cases.approved_keys(table, case_id=case.id)[1] == (used,)
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(status="Inactive")], []],
-    ids=["added", "replaced", "status", "gone"],
-)
-def test_other_keys_make_the_decision_history_and_the_page_decidable_again_only_when_asked(
-    table: Any, keys: list[Any]
-) -> None:
-    case = a_decided_case(table)
+def test_gathering_the_same_keys_again_keeps_one_approval_of_two(table: Any) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
 
-    cases.record_evidence(table, case=case, keys=keys, now=LATER)
+    again = gathered(table, case, quorum=TWO_PEOPLE)
 
-    again = cases.load(table, case_id=case.id)
-    assert again.decision is None
-    assert not again.is_decidable
-    assert [past["by"] for past in item_of(table, case)["past_decisions"]] == [case.approver]
+    assert again == case
+    assert approved_by(again, table, DEPUTY).decided_by == f"{APPROVER}, {DEPUTY}"
+
+
+def test_fewer_people_than_before_keep_the_decision(table: Any) -> None:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+
+    again = gathered(table, case, quorum=ONE_PERSON)
+
+    assert again == replace(case, quorum=1, quorum_reason="")
+    assert cases.approved_keys(table, case_id=case.id)[1] == case.keys
+
+
+CHANGED = [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(status="Inactive")], []]
+CHANGES = ["added", "replaced", "status", "gone"]
+
+
+@pytest.mark.parametrize("keys", CHANGED, ids=CHANGES)
+@pytest.mark.parametrize("answer", list(Answer))
+def test_other_keys_make_the_decision_history(table: Any, keys: list[Any], answer: Answer) -> None:
+    case = a_decided_case(table, answer)
+
+    again = gathered(table, case, keys)
+
+    assert (again.decision, again.approvals, again.decided, again.task_token) == (None, (), "", "")
+    assert again.request_number == 2
+    assert item_of(table, case)["past_decisions"] == [cases._decision_item(case.decision)]
+    gone = {"approvals", "approvers", "decision", "decided", "task_token"}
+    assert not gone & set(item_of(table, case))
     with pytest.raises(NotApprovedError):
         cases.approved_keys(table, case_id=case.id)
     with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+        cases.decide(table, case=case, decision=a_decision(case, answer))
+
+
+@pytest.mark.parametrize(
+    ("keys", "quorum"),
+    [([a_key(SECOND)], ONE_PERSON), ([a_key()], TWO_PEOPLE)],
+    ids=["other keys", "more people"],
+)
+@pytest.mark.parametrize("answer", list(Answer))
+def test_between_new_evidence_and_the_new_question_nobody_decides(
+    table: Any, keys: list[Any], quorum: Quorum, answer: Answer
+) -> None:
+    case = gathered(table, a_waiting_case(table), keys, quorum)
+    before = contents(table)
+
+    assert case.approvers == ()
+    assert case.asked == {APPROVER}
+    assert not case.is_decidable
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case, answer))
+    assert contents(table) == before
+
+    case = asked(table, case)
+    assert case.request_number == 2
+    assert cases.decide(table, case=case, decision=a_decision(case, answer)).approvers == (
+        APPROVER,
+    )
+
+
+def test_more_people_than_before_make_the_decision_history(table: Any) -> None:
+    case = a_decided_case(table)
+
+    again = gathered(table, case, quorum=TWO_PEOPLE)
+
+    assert (again.decision, again.approvals, again.decided, again.task_token) == (None, (), "", "")
+    assert (again.quorum, again.quorum_reason) == (2, TWO_PEOPLE.reason)
+    assert again.request_number == 2
+    assert [past["by"] for past in item_of(table, case)["past_decisions"]] == [APPROVER]
+    # The first approval was for a quorum of one: it is not the first of the two.
+    asked_again = asked(table, again, APPROVER, DEPUTY)
+    assert approved_by(asked_again, table, DEPUTY).decision is None
+
+
+@pytest.mark.parametrize("keys", CHANGED, ids=CHANGES)
+def test_one_approval_of_two_is_history_too_when_the_keys_change(
+    table: Any, keys: list[Any]
+) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+
+    again = gathered(table, case, keys, TWO_PEOPLE)
+
+    assert again.approvals == ()
+    assert again.request_number == 2
+    assert [past["by"] for past in item_of(table, case)["past_decisions"]] == [APPROVER]
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_history_names_everybody_once(table: Any, answer: Answer) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+    case = cases.decide(table, case=case, decision=a_decision(case, answer, by=DEPUTY))
+
+    gathered(table, case, [])
+
+    past = item_of(table, case)["past_decisions"]
+    assert [(each["by"], each["answer"]) for each in past] == [
+        (APPROVER, "APPROVED"),
+        (DEPUTY, answer),
+    ]
 
 
 def test_every_decision_that_became_history_is_kept(table: Any) -> None:
     case = a_decided_case(table)
     for id in (SECOND, FIRST):
-        cases.record_evidence(table, case=case, keys=[a_key(id)], now=LATER)
-        case = cases.load(table, case_id=case.id)
-        case = cases.decide(table, case_id=case.id, decision=a_decision(case))
-    cases.record_evidence(table, case=case, keys=[], now=LATER)
+        case = asked(table, gathered(table, case, [a_key(id)]))
+        case = cases.decide(table, case=case, decision=a_decision(case))
+    case = gathered(table, case, [])
 
     assert len(item_of(table, case)["past_decisions"]) == 3
+    assert case.request_number == 4
+
+
+def test_without_a_decision_other_keys_leave_no_history(table: Any) -> None:
+    case = gathered(table, a_waiting_case(table), [a_key(SECOND)])
+
+    assert case.request_number == 2
+    assert "past_decisions" not in item_of(table, case)
+
+
+def request_items(table: Any) -> dict[str, dict[str, Any]]:
+    """The requests in the table, by approver."""
+    return {
+        item["pk"].removeprefix("APPROVER#"): item
+        for item in contents(table)
+        if item["sk"].startswith("REQUEST#")
+    }
+
+
+def test_who_is_asked_is_noted_with_the_case_and_with_each_approver(table: Any) -> None:
+    case = a_gathered_case(table)
+
+    after = asked(table, case, "Payments-Leads@Example.com", DEPUTY)
+
+    assert after == cases.load(table, case_id=case.id)
+    assert after.approvers == ("Payments-Leads@Example.com", DEPUTY)
+    assert after.asked == {"Payments-Leads@Example.com", DEPUTY}
+    assert after.is_decidable
+    assert request_items(table) == {
+        who: {
+            "pk": f"APPROVER#{who}",
+            "sk": f"REQUEST#{case.id}",
+            "schema": SCHEMA_VERSION,
+            "case_id": case.id,
+            "asked_at": "2026-03-04T05:06:07Z",
+        }
+        for who in (APPROVER, DEPUTY)
+    }
+
+
+def test_asking_again_for_the_same_is_no_new_request_and_forgets_no_mail(table: Any) -> None:
+    case = with_link(table, asked(table, a_gathered_case(table)))
+    before = contents(table)
+
+    again = asked(table, case)
+
+    assert again == case
+    assert again.request_number == 1
+    assert contents(table) == before
+    assert request_items(table)[APPROVER]["mailed"] == 1
+
+
+def test_a_decision_stays_when_somebody_is_asked_again_for_the_same(table: Any) -> None:
+    case = a_decided_case(table)
+
+    assert asked(table, case) == case
+
+
+@pytest.mark.parametrize("obstacle", list(Obstacle))
+def test_an_obstacle_is_a_new_request_and_so_is_its_end(table: Any, obstacle: Obstacle) -> None:
+    case = asked(table, a_gathered_case(table))
+
+    by_hand = asked(table, case, obstacle=obstacle)
+    again = asked(table, by_hand, obstacle=obstacle)
+    after = asked(table, again)
+
+    assert (by_hand.request_number, again.request_number, after.request_number) == (2, 2, 3)
+    assert (by_hand.obstacle, after.obstacle) == (obstacle, None)
+    assert after.outcome == Outcome.AWAITING_APPROVAL
+    assert after.reason == ""
+    assert after.is_decidable
+
+
+def test_a_case_without_evidence_that_people_have_to_settle_is_a_request(table: Any) -> None:
+    case = asked(table, open_a_case(table), obstacle=Obstacle.MANAGEMENT_ACCOUNT)
+
+    assert case.request_number == 1
+    assert case.is_for_people_to_remove
+
+
+def test_somebody_who_is_no_longer_asked_decides_nothing_but_is_remembered(table: Any) -> None:
+    case = asked(table, asked(table, a_gathered_case(table)), DEPUTY)
+
+    assert case.approvers == (DEPUTY,)
+    assert case.asked == {APPROVER, DEPUTY}
+    assert set(request_items(table)) == {APPROVER, DEPUTY}
+    assert case.takes_decision_of(DEPUTY)
+    assert not case.asks(APPROVER)
+    assert not case.takes_decision_of(APPROVER)
+
+
+def test_nobody_is_noted_as_asked_about_a_case_that_has_ended(table: Any) -> None:
+    case = a_gathered_case(table)
+    end(table, case)
+    before = contents(table)
+
+    with pytest.raises(CaseEndedError):
+        asked(table, case)
+
+    assert contents(table) == before
+
+
+def test_a_transaction_in_bad_timing_is_not_taken_for_an_ended_case(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_gathered_case(table)
+    error = table.meta.client.exceptions.TransactionCanceledException(
+        {
+            "Error": {"Code": "TransactionCanceledException", "Message": "conflict"},
+            "CancellationReasons": [{"Code": "TransactionConflict"}, {"Code": "None"}],
+        },
+        "TransactWriteItems",
+    )
+
+    def conflict(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(table.meta.client, "transact_write_items", conflict)
+
+    for write in (asked, end, lambda table, _: open_a_case(table)):
+        with pytest.raises(ClientError, match="conflict"):
+            write(table, case)
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        lambda table, case: cases.record_evidence(table, case=case, keys=[], now=LATER),
-        lambda table, case: cases.await_approval(
-            table, case_id=case.id, task_token="t", approver="a", source="s", deadline=LATER
-        ),
-        lambda table, case: cases.await_removal(
-            table, case_id=case.id, approver="a", reason="r", deadline=LATER
-        ),
-        lambda table, case: cases.mark_mailed(table, case_id=case.id, about="a"),
+        lambda table, case: gathered(table, case, []),
+        lambda table, case: asked(table, case),
+        lambda table, case: asked(table, case, obstacle=Obstacle.MANAGEMENT_ACCOUNT),
+        lambda table, case: cases.await_approval(table, case_id=case.id, task_token="t"),
+        lambda table, case: cases.close_to_decisions(table, case_id=case.id, now=LATER),
+        lambda table, case: cases.record_deletion_started(table, case_id=case.id, now=LATER),
         lambda table, case: cases.record_deleted(table, case_id=case.id, key_id=FIRST, now=LATER),
     ],
-    ids=["evidence", "approval", "removal", "mailed", "deleted"],
+    ids=["evidence", "approval", "removal", "token", "close", "deletion", "deleted"],
 )
 def test_nothing_is_written_into_a_case_that_has_ended_or_never_was(
     table: Any, write: Callable[[Any, Case], Any]
@@ -416,7 +959,7 @@ def test_another_failure_of_the_table_is_not_taken_for_an_ended_case(table: Any)
     table.delete()
 
     with pytest.raises(ClientError, match="ResourceNotFound"):
-        cases.mark_mailed(table, case_id=case.id, about="a")
+        cases.await_approval(table, case_id=case.id, task_token="t")
 
 
 def test_deleted_keys_are_recorded_one_after_the_other(table: Any) -> None:
@@ -443,6 +986,39 @@ def test_an_outcome_ends_the_case_frees_the_account_and_forgets_the_token(
     assert ended.ended_at == "2026-03-05T05:06:07Z"
     assert ended.task_token == ""
     assert cases.find_open_case(table, account_id=ACCOUNT) is None
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_an_end_takes_the_case_from_the_list_of_everybody_who_was_ever_asked(
+    table: Any, outcome: Outcome
+) -> None:
+    case = with_link(table, asked(table, a_gathered_case(table), APPROVER, THIRD))
+    other = asked(table, a_gathered_case(table, id="333333333334"))
+    asked(table, case, DEPUTY)
+
+    end(table, case, outcome)
+
+    assert [each.case_id for each in approvers.open_requests(table, approver=APPROVER)] == [
+        other.id
+    ]
+    for who in (APPROVER, DEPUTY, THIRD):
+        [ended] = approvers.ended_requests(table, approver=who)
+        assert ended.case_id == case.id
+        item = table.get_item(Key={"pk": f"APPROVER#{who}", "sk": f"REQUEST#{case.id}"})["Item"]
+        assert item["ended_at"] == "2026-03-05T05:06:07Z"
+        assert item["forget_at"] == (LATER + timedelta(days=90)).timestamp()
+    assert next(approvers.ended_requests(table, approver=APPROVER)).mailed == 1
+    assert "forget_at" not in item_of(table, case)
+
+
+def test_a_case_of_somebody_whose_address_was_spelled_in_two_ways_ends_all_the_same(
+    table: Any,
+) -> None:
+    case = asked(table, a_gathered_case(table), "Payments-Leads@Example.com")
+    case = asked(table, case, APPROVER)
+
+    assert end(table, case).outcome == Outcome.RESOLVED
+    assert list(approvers.open_requests(table, approver=APPROVER)) == []
 
 
 @pytest.mark.parametrize("outcome", ENDS)
@@ -512,7 +1088,7 @@ def test_declined_keys_are_excepted_until_the_day_and_no_longer(table: Any) -> N
     last_day = NOW.replace(month=5, day=1, hour=23)
     exception = cases.find_exception(table, account_id=ACCOUNT, now=last_day)
     assert exception
-    assert exception.owner == case.approver
+    assert exception.owner == APPROVER
     assert exception.reason == "migrating in May"
     assert exception.until == "2026-05-01"
     assert exception.fingerprint == case.fingerprint
@@ -535,36 +1111,61 @@ def test_a_declined_outcome_without_a_decision_leaves_no_exception(table: Any) -
     assert cases.find_exception(table, account_id=ACCOUNT, now=NOW) is None
 
 
-def test_a_link_opens_its_case_until_it_expires(table: Any) -> None:
-    link = Link("a@example.com", "a-case", "2026-03-04T05:06:07Z")
-    cases.save_link(table, secret="a-secret", link=link)
+def test_several_cases_are_loaded_in_the_order_that_was_asked_for(table: Any) -> None:
+    item = item_of(table, open_a_case(table))
+    ids = [f"{n:012}-20260304T050607Z" for n in range(205)]
+    with table.batch_writer() as batch:
+        for id in ids:
+            batch.put_item(Item={**item, "pk": f"CASE#{id}", "case_id": id})
+    wanted = [*reversed(ids), "nothing"]
 
-    assert cases.find_link(table, secret="a-secret", now=NOW) == link
-    assert cases.find_link(table, secret="a-secret", now=NOW + timedelta(seconds=1)) is None
+    found = cases.load_many(DYNAMODB, table, iter(wanted))
 
-
-@pytest.mark.parametrize("secret", ["", "A-secret", "a-secret ", "LINK", "*"])
-def test_another_link_opens_nothing(table: Any, secret: str) -> None:
-    cases.save_link(
-        table, secret="a-secret", link=Link("a@example.com", "c", "2999-01-01T00:00:00Z")
-    )
-
-    assert cases.find_link(table, secret=secret, now=NOW) is None
+    assert [case.id for case in found] == list(reversed(ids))
+    assert found[0] == cases.load(table, case_id=ids[-1])
+    assert cases.load_many(DYNAMODB, table, []) == []
 
 
-def test_the_link_itself_is_nowhere_in_the_table(table: Any) -> None:
-    cases.save_link(table, secret="a-secret", link=Link("a@example.com", "c", "2999"))
+def test_cases_that_the_table_did_not_give_at_once_are_asked_for_again(table: Any) -> None:
+    ids = [open_a_case(table, id=f"{n:012}").id for n in range(7)]
+    hurried = Hurried()
 
-    assert "a-secret" not in str(contents(table))
+    found = cases.load_many(hurried, table, ids)
+
+    assert [case.id for case in found] == ids
+    assert hurried.asked_for == [7, 4, 1]
+
+
+class Hurried:
+    """A table that gives three items at a time, as DynamoDB may (API, BatchGetItem)."""
+
+    def __init__(self) -> None:
+        self.asked_for: list[int] = []
+
+    def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803
+        [(name, wanted)] = RequestItems.items()
+        assert wanted["ConsistentRead"] is True
+        keys = wanted["Keys"]
+        self.asked_for.append(len(keys))
+        answer = DYNAMODB.batch_get_item(RequestItems={name: {**wanted, "Keys": keys[:3]}})
+        rest = {name: {**wanted, "Keys": keys[3:]}} if keys[3:] else {}
+        return {**answer, "UnprocessedKeys": rest}
 
 
 def test_every_item_says_which_version_of_the_schema_it_has(table: Any) -> None:
-    end(table, a_decided_case(table, Answer.DECLINED), Outcome.DECLINED)
+    end(table, with_link(table, a_decided_case(table, Answer.DECLINED)), Outcome.DECLINED)
     open_a_case(table, now=LATER)
-    cases.save_link(table, secret="a-secret", link=Link("a@example.com", "c", "2999"))
+    approvers.lock_mails(table, approver=DEPUTY, holder="h", now=NOW, until=LATER)
 
-    kinds = table.scan(FilterExpression=Attr("schema").eq(cases.SCHEMA_VERSION))["Items"]
-    assert {item["sk"] for item in kinds} == {"CASE", "OPEN_CASE", "EXCEPTION", "LINK"}
+    kinds = table.scan(FilterExpression=Attr("schema").eq(SCHEMA_VERSION))["Items"]
+    assert {item["sk"].partition("#")[0] for item in kinds} == {
+        "APPROVER",
+        "CASE",
+        "EXCEPTION",
+        "LINK",
+        "OPEN_CASE",
+        "REQUEST",
+    }
     assert len(kinds) == len(contents(table))
 
 

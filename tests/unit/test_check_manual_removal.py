@@ -8,9 +8,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from rootsweep import cases
+from rootsweep.accounts import Approver
+from rootsweep.cases import Obstacle
 from rootsweep.root_access import RootSummary
 
-from .builders import a_waiting_case, an_error, contents
+from .builders import APPROVER, NOW, a_waiting_case, an_error, contents
 
 FUTURE, PAST = datetime(2999, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC)
 UNREADABLE = EndpointConnectionError(endpoint_url="https://iam.amazonaws.com")
@@ -20,8 +22,14 @@ def look(
     table: Any, monkeypatch: pytest.MonkeyPatch, answer: Any, *, deadline: datetime = FUTURE
 ) -> dict[str, Any]:
     case = a_waiting_case(table)
-    cases.await_removal(
-        table, case_id=case.id, approver="a@example.com", reason="denied", deadline=deadline
+    cases.ask(
+        table,
+        case=case,
+        approvers=[Approver(APPROVER, "the test")],
+        now=NOW,
+        deadline=deadline,
+        obstacle=Obstacle.ROOT_SESSION_DENIED,
+        reason="denied",
     )
     before = contents(table)
 

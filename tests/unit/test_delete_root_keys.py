@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import delete_root_keys
@@ -7,17 +9,23 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rootsweep import cases, root_access
-from rootsweep.cases import Answer, Outcome
+from rootsweep.cases import Answer, Obstacle, Outcome
 from rootsweep.errors import KeysChangedError, NotApprovedError, RootSessionDeniedError
 
 from .builders import (
     ACCOUNT,
+    APPROVER,
+    DEPUTY,
     FIRST,
     NOW,
+    ONE_PERSON,
     SECOND,
+    TWO_PEOPLE,
     a_decided_case,
+    a_decision,
     a_key,
     a_waiting_case,
+    asked,
     contents,
     item_of,
     open_a_case,
@@ -100,13 +108,38 @@ def ended(table: Any) -> cases.Case:
 
 def with_new_evidence(table: Any) -> cases.Case:
     case = a_decided_case(table)
-    cases.record_evidence(table, case=case, keys=[a_key(SECOND)], now=NOW)
+    cases.record_evidence(table, case=case, keys=[a_key(SECOND)], quorum=ONE_PERSON, now=NOW)
     return case
+
+
+def approved_by_one_of_two(table: Any) -> cases.Case:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    return cases.decide(table, case=case, decision=a_decision(case))
+
+
+def that_needs_two_people_by_now(table: Any) -> cases.Case:
+    case = a_decided_case(table)
+    cases.record_evidence(table, case=case, keys=case.keys, quorum=TWO_PEOPLE, now=NOW)
+    return case
+
+
+def to_be_settled_by_hand(table: Any) -> cases.Case:
+    return asked(table, a_waiting_case(table), obstacle=Obstacle.ROOT_SESSION_DENIED)
 
 
 @pytest.mark.parametrize(
     "make",
-    [open_a_case, waiting, declined, closed, ended, with_new_evidence],
+    [
+        open_a_case,
+        waiting,
+        declined,
+        closed,
+        ended,
+        with_new_evidence,
+        approved_by_one_of_two,
+        that_needs_two_people_by_now,
+        to_be_settled_by_hand,
+    ],
     ids=lambda make: make.__name__,
 )
 def test_without_an_approval_not_even_a_session_is_opened(
@@ -194,3 +227,71 @@ def test_keys_that_their_owner_removed_are_not_taken_for_ours(table: Any, root: 
 
     assert delete(case) == {"deleted_key_ids": []}
     assert not cases.load(table, case_id=case.id).deletion_started_at
+
+
+def use(root: RootUser, *ids: str) -> None:
+    """Somebody uses these keys."""
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    root.keys = [
+        replace(key, last_used_at=yesterday) if key.id in ids else key for key in root.keys
+    ]
+
+
+@pytest.mark.parametrize("id", [FIRST, SECOND])
+def test_a_key_that_was_used_after_one_person_approved_deletes_nothing(
+    table: Any, root: RootUser, id: str
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    before = contents(table)
+    use(root, id)
+
+    with pytest.raises(KeysChangedError, match="a key was used in the last 90 days, which was not"):
+        delete(case)
+
+    assert root.calls == ["delete"]
+    assert contents(table) == before
+
+
+def test_an_account_that_came_to_need_two_people_is_not_touched_for_one(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys, parents=("r-ab12", "ou-ab12-critical"))
+    before = contents(table)
+
+    with pytest.raises(KeysChangedError, match="organizational unit need two approvers"):
+        delete(case)
+
+    assert root.calls == ["delete"]
+    assert contents(table) == before
+
+
+def test_a_key_that_is_in_use_is_deleted_when_two_people_approved(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    use(root, FIRST, SECOND)
+
+    assert delete(case) == {"deleted_key_ids": [FIRST, SECOND]}
+
+
+def test_a_key_that_is_no_longer_in_use_is_deleted_all_the_same(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table, keys=root.keys, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+
+    assert delete(case) == {"deleted_key_ids": [FIRST, SECOND]}
+
+
+def test_a_key_that_was_used_between_two_deletions_is_left_for_two_people(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    root.fails_to_delete = {SECOND}
+    with pytest.raises(ClientError, match="ServiceFailure"):
+        delete(case)
+    root.fails_to_delete = set()
+    use(root, SECOND)
+
+    with pytest.raises(KeysChangedError):
+        delete(case)
+
+    assert [key.id for key in root.keys] == [SECOND]
+    assert recorded(table, case) == [FIRST]

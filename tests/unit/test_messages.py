@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 import jinja2
 import pytest
 from hypothesis import given
@@ -16,16 +21,44 @@ from hypothesis import strategies as st
 
 from rootsweep import messages
 from rootsweep.approvals import FormError
-from rootsweep.cases import Answer, Case, Outcome
+from rootsweep.approvers import Thread
+from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.messages import Mail
 
-from .builders import FIRST, HOSTILE, NOW, SECOND, a_case, a_decision, a_key
+from .builders import (
+    ACCOUNT,
+    APPROVER,
+    DEPUTY,
+    FIRST,
+    HOSTILE,
+    NOW,
+    SECOND,
+    THIRD,
+    a_case,
+    a_decision,
+    a_key,
+)
+from .mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NEVER = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-URL = "https://approvals.example.com/a-secret"
+LINK = "Zk3-the-secret-of-a-link_9"
+URL = f"https://approvals.example.com/{LINK}"
+WHY = "a key was used in the last 90 days"
+# What a bank's red team would call an account.
+RED_TEAM = [
+    *HOSTILE,
+    "<script>alert(1)</script>\r\nBcc: x@example.com",
+    "\u202e\u2067drop\u200b\u200c\u200d\u2060\ufeff tables\u061c",
+    "\r\n\r\n<h1>Approve at https://evil.example.com</h1>",
+    "--boundary\r\nContent-Type: text/html",
+    "</title></style></textarea><base href=//evil.example.com>",
+    "javascript:alert(1)//",
+    "&lt;script&gt;&#x3c;b&#62;",
+    "\ud800 \udfff",
+]
 MOMENTS = re.findall(
     r'^  "(\w+)": ".+",$',
     (messages._TEMPLATES / "notice_page.html").read_text().partition("outcomes")[0],
@@ -33,25 +66,84 @@ MOMENTS = re.findall(
 )
 
 
+def by_name(text: str) -> str:
+    return ascii(text[:20])
+
+
+def mail_about(*cases: Case, approver: str = APPROVER, threads: Any = (), **values: Any) -> Mail:
+    given = {"page_url": URL, "waiting_longer": 0, "now": NOW, **values}
+    return messages.request_mail(cases, approver=approver, threads=threads, **given)
+
+
 def approval_mail(case: Case) -> Mail:
-    return messages.approval_mail(case, page_url=URL, now=NOW)
+    return mail_about(case)
 
 
-def removal_mail(case: Case, *, is_management_account: bool = False) -> Mail:
-    return messages.manual_removal_mail(case, is_management_account=is_management_account, now=NOW)
+def removal_mail(case: Case, obstacle: Obstacle = Obstacle.ROOT_SESSION_DENIED) -> Mail:
+    return mail_about(replace(case, obstacle=obstacle, outcome=Outcome.AWAITING_REMOVAL))
+
+
+def another(case: Case, number: int, **fields: Any) -> Case:
+    """A case like this one, of another account."""
+    account = f"44440000{number:04}"
+    id = f"{account}-20260304T050607Z"
+    return replace(
+        case, **{"id": id, "account_id": account, "account_name": f"n-{number}", **fields}
+    )
+
+
+def list_mail(case: Case, **values: Any) -> Mail:
+    """A mail about this case, another one like it, and one to be settled by hand."""
+    same = {"account_name": case.account_name}
+    by_hand = another(case, 2, obstacle=Obstacle.ROOT_SESSION_DENIED, **same)
+    return mail_about(case, another(case, 1, **same), by_hand, **values)
+
+
+MAILS: dict[str, Callable[[Case], Mail]] = {
+    "approval": approval_mail,
+    "removal": removal_mail,
+    "list": list_mail,
+}
+every_mail = pytest.mark.parametrize("write", MAILS.values(), ids=MAILS)
 
 
 def page(case: Case, **values: Any) -> str:
     return messages.decision_page(
         case,
         **{
-            "approver": case.approver,
+            "approver": case.approvers[0],
             "token": "a-page-token",
             "last_day": date(2026, 6, 2),
             "now": NOW,
+            "more": 0,
+            "form": {},
             **values,
         },
     )
+
+
+def list_page(case: Case, **values: Any) -> str:
+    cases = [case, another(case, 1, account_name=case.account_name)]
+    return messages.list_page(
+        cases,
+        **{
+            "approver": case.approvers[0],
+            "tokens": {each.id: "a-page-token" for each in cases},
+            "total": 2,
+            "first": 1,
+            "next_page": "",
+            "last_day": date(2026, 6, 2),
+            "now": NOW,
+            "form": {},
+            "selected": (),
+            **values,
+        },
+    )
+
+
+def words(html: str) -> str:
+    """The text of a document as a person sees it, on one line."""
+    return " ".join(Structure(html).text.split())
 
 
 class Structure(HTMLParser):
@@ -60,12 +152,14 @@ class Structure(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.addresses: list[str | None] = []
         self.text = ""
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, tuple(name for name, _ in attrs)))
+        self.addresses += [value for name, value in attrs if name in ("href", "src", "action")]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -73,37 +167,54 @@ class Structure(HTMLParser):
 
 def with_outside_text(text: str) -> Case:
     """A case where everything that comes from outside is this text."""
-    case = a_case(
-        [a_key(last_used_at="2024-02-03T00:00:00+00:00", last_used_service=text)],
-        account_name=text,
-        ou=text,
-        reason=text,
+    outside = {"account_name": text, "ou": text, "reason": text}
+    key = a_key(
+        last_used_at="2024-02-03T00:00:00+00:00", last_used_service=text, last_used_region=text
     )
-    decision = a_decision(case, Answer.DECLINED, reason=text, by="a@example.com")
-    return a_case(
-        case.keys, account_name=text, ou=text, reason=text, decision=decision, ended_at="now"
-    )
+    case = a_case([key], **outside, quorum=2, quorum_reason=WHY)
+    decision = a_decision(case, Answer.DECLINED, reason=text)
+    return replace(case, decision=decision, ended_at="now")
 
 
 RENDERERS: dict[str, Callable[[Case], str]] = {
     "approval mail": lambda case: approval_mail(case).html,
     "removal mail": lambda case: removal_mail(case).html,
+    "list mail": lambda case: list_mail(case).html,
     "decision page": page,
+    "list page": list_page,
     "decided page": lambda case: messages.notice_page("decided", case=case),
     "ended page": lambda case: messages.notice_page("ended", case=case),
+    "by hand page": lambda case: messages.notice_page("by_hand", case=case),
+    "past page": lambda case: messages.notice_page("nothing_waits", cases=[case], approver="a"),
+    "results page": lambda case: messages.results_page(
+        [(case, "recorded"), (case, "superseded")], more=1
+    ),
 }
+every_document = pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
 
 
-@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
-def test_text_from_outside_adds_no_element_and_no_attribute(
+@every_document
+@pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
+def test_text_from_outside_adds_no_element_no_attribute_and_no_address(
     render: Callable[[Case], str], text: str
 ) -> None:
     harmless = Structure(render(with_outside_text("payments")))
     hostile = Structure(render(with_outside_text(text)))
 
     assert hostile.elements == harmless.elements
+    assert hostile.addresses == harmless.addresses
     assert not NEVER & {unicodedata.category(c) for c in hostile.text if c != "\n"}
+
+
+@pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
+def test_what_was_typed_adds_no_element_when_it_is_shown_again(text: str) -> None:
+    typed = dict.fromkeys(["reason", "until", "account_id", "count"], text)
+    error = FormError("reason", "no")
+
+    for render in (page, list_page):
+        harmless = Structure(render(a_case(), form=dict.fromkeys(typed, "x"), error=error))
+        hostile = Structure(render(a_case(), form=typed, error=error))
+        assert hostile.elements == harmless.elements
 
 
 @given(st.text())
@@ -114,49 +225,239 @@ def test_no_text_whatever_adds_an_element_to_the_page(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
-@pytest.mark.parametrize("write", [approval_mail, removal_mail])
+@every_mail
+@pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
 def test_text_from_outside_adds_no_line_to_a_mail_and_none_to_its_head(
     write: Callable[[Case], Mail], text: str
 ) -> None:
     harmless, hostile = write(with_outside_text("payments")), write(with_outside_text(text))
 
     assert len(hostile.text.splitlines()) == len(harmless.text.splitlines())
+    assert len(hostile.subject.splitlines()) == 1
     assert not NEVER & {unicodedata.category(c) for c in hostile.subject}
     assert not NEVER & {unicodedata.category(c) for c in hostile.text if c != "\n"}
     assert len(hostile.subject) < 150
+    assert (hostile.to, hostile.answers) == (harmless.to, harmless.answers)
+
+
+@every_mail
+@pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
+def test_a_mail_about_hostile_text_has_the_head_of_any_other_on_the_wire(
+    write: Callable[[Case], Mail], text: str
+) -> None:
+    def on_the_wire(mail: Mail) -> EmailMessage:
+        message = EmailMessage(policy=policy.SMTP)
+        message["To"], message["Subject"] = mail.to, mail.subject
+        message.set_content(mail.text)
+        message.add_alternative(mail.html, subtype="html")
+        message.set_boundary("boundary")
+        parsed = message_from_bytes(message.as_bytes(), policy=policy.SMTP)
+        assert isinstance(parsed, EmailMessage)
+        return parsed
+
+    hostile = write(with_outside_text(text))
+    sent = on_the_wire(hostile)
+
+    assert sent.keys() == on_the_wire(write(with_outside_text("payments"))).keys()
+    assert sent["Bcc"] is None
+    assert sent["To"] == APPROVER
+    assert sent["Subject"].strip() == hostile.subject
+
+
+@pytest.mark.parametrize(
+    "text", ["=?utf-8?q?=0d=0aBcc:_x=40example.com?=", "=?utf-8?b?4oCuZ3BqLmV4ZQ==?="]
+)
+def test_a_name_that_is_an_encoded_word_is_none_in_a_subject(text: str) -> None:
+    assert "=?" not in approval_mail(a_case(account_name=text)).subject
+
+
+@every_mail
+def test_the_only_address_in_a_mail_is_the_page(write: Callable[[Case], Mail]) -> None:
+    mail = write(a_case())
+    structure = Structure(mail.html)
+
+    assert structure.addresses == [URL]
+    assert re.findall(r"\S+://\S+", mail.text) == [URL]
+    assert not {"img", "script", "link", "form", "input", "iframe"} & {
+        name for name, _ in structure.elements
+    }
+    assert "url(" not in mail.html
+    assert LINK not in mail.subject
+
+
+@every_mail
+@pytest.mark.parametrize("text", ["https://evil.example.com", "Approve: www.evil.example.com/x"])
+def test_a_name_that_is_an_address_is_none_in_a_mail(
+    write: Callable[[Case], Mail], text: str
+) -> None:
+    mail = write(replace(with_outside_text(text), quorum=1))
+
+    for shown in (mail.text, words(mail.html), mail.subject):
+        assert not re.search(r"https?://evil|www\.evil", shown)
 
 
 def test_a_name_in_template_language_is_only_a_name() -> None:
     assert "{{ 7 * 7 }}" in approval_mail(with_outside_text("{{ 7 * 7 }}")).text
 
 
-def test_the_approval_mail_says_what_is_asked_until_when_and_where_to_answer() -> None:
-    keys = [
-        a_key(),
-        a_key(
-            SECOND,
-            "Inactive",
-            last_used_at="2024-02-04T01:02:03+00:00",
-            last_used_service="s3",
-            last_used_region="us-east-1",
-        ),
-    ]
-    mail = approval_mail(a_case(keys))
+TWO_KEYS = [
+    a_key(),
+    a_key(
+        SECOND,
+        "Inactive",
+        last_used_at="2024-02-04T01:02:03+00:00",
+        last_used_service="s3",
+        last_used_region="us-east-1",
+    ),
+]
+FACTS = [
+    *("payments-prod", ACCOUNT, "Workloads/Prod"),
+    *(FIRST, "Active", "1 April 2016", "9 years ago", "ever used since"),
+    *(SECOND, "Inactive", "4 February 2024", "with s3 in us-east-1"),
+    *("11 March 2026, 05:06 UTC", "nothing is deleted, and your security team is told"),
+]
 
-    assert mail.to == "payments-leads@example.com"
+
+def test_the_approval_mail_says_what_is_asked_until_when_and_where_to_answer() -> None:
+    mail = approval_mail(a_case(TWO_KEYS))
+
+    assert mail.to == APPROVER
     assert mail.subject == "[Rootsweep] Root access keys in payments-prod (333333333333)"
-    for body in (mail.text, Structure(mail.html).text):
+    for body in (mail.text, words(mail.html)):
         assert "2 access keys" in body
-        assert FIRST in body
-        assert SECOND in body
-        assert "Inactive" in body
-        assert "4 February 2024" in body
-        assert "with s3 in us-east-1" in body
-        assert "11 March 2026, 05:06 UTC" in body
-    assert "4 February 2024 (2 years ago)" in Structure(mail.html).text
+        for fact in FACTS:
+            assert fact in body
+    assert "4 February 2024 (2 years ago)" in words(mail.html)
     assert URL in mail.text
     assert f'href="{URL}"' in mail.html
+
+
+def test_the_first_lines_of_the_approval_mail_hold_all_that_is_needed_to_decide() -> None:
+    mail = approval_mail(a_case(TWO_KEYS))
+    lines = [line for line in mail.text.splitlines() if line.strip()]
+
+    start = "\n".join(lines[:6])
+    assert start.endswith("and your security team is told.")
+    for fact in [*FACTS, URL]:
+        assert fact in start
+    shown, _, _ = words(mail.html).partition("Why this matters")
+    for fact in FACTS:
+        assert fact in shown
+
+
+def test_the_approval_mail_tells_the_last_use_with_its_age_in_both_parts() -> None:
+    mail = approval_mail(a_case(TWO_KEYS))
+
+    for body in (mail.text, words(mail.html)):
+        assert "1 April 2016 (9 years ago)" in body
+    assert "4 February 2024 (2 years ago)" in words(mail.html)
+
+
+def test_the_approval_mail_says_how_many_have_to_approve_why_and_who_is_asked() -> None:
+    shared = a_case(quorum=2, quorum_reason=WHY, approvers=(APPROVER, DEPUTY, THIRD))
+    alone = replace(shared, approvers=(APPROVER,))
+
+    for mail in (approval_mail(shared), mail_about(shared, approver=DEPUTY)):
+        for body in (mail.text, words(mail.html)):
+            assert f"2 people have to approve, because {WHY}: " in body
+            assert f"{APPROVER}, {DEPUTY}, {THIRD} are asked." in body
+    for body in (approval_mail(alone).text, words(approval_mail(alone).html)):
+        assert "Rootsweep knows only you, so the deletion cannot go ahead" in body
+    for body in (approval_mail(a_case()).text, words(approval_mail(a_case()).html)):
+        assert "have to approve" not in body
+
+
+@pytest.mark.parametrize("write", [approval_mail, list_mail])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, ""),
+        (1, "One more account has been waiting for you longer, on the same page."),
+        (2, "2 more accounts have been waiting for you longer, on the same page."),
+    ],
+)
+def test_a_mail_counts_what_has_been_waiting_longer(
+    write: Callable[[Case], Mail], number: int, said: str
+) -> None:
+    given = {"waiting_longer": number}
+    mail = list_mail(a_case(), **given) if write is list_mail else mail_about(a_case(), **given)
+
+    for body in (mail.text, words(mail.html)):
+        assert said in body
+        assert ("waiting for you longer" in body) is bool(number)
+
+
+def line_about(case: Case, text: str) -> str:
+    """What a list says of one case, up to the next one."""
+    _, _, after = text.partition(case.account_id)
+    return re.split(r"\(\d{12}|\d+ more, on the page|Why this matters", after)[0]
+
+
+def test_both_parts_of_a_list_mail_say_the_same_about_each_case() -> None:
+    many = [
+        another(a_case(TWO_KEYS), 1),
+        another(a_case(), 2, ou="Other", quorum=2, quorum_reason=WHY),
+        another(a_case(), 3, obstacle=Obstacle.MANAGEMENT_ACCOUNT, reason="AWS opens none"),
+    ]
+    mail = mail_about(*many)
+    html = words(mail.html)
+
+    for body in (" ".join(mail.text.split()), html):
+        start, _, _ = body.partition(many[0].account_id)
+        assert "The root users of 3 accounts that you answer for have access keys." in start
+        assert "by 11 March 2026, 05:06 UTC" in start
+        assert "nothing is deleted, and your security team is told" in start
+        for case in many:
+            assert f"{case.account_name} ({case.account_id}, {case.ou})" in body
+        first, second, third = (line_about(case, body) for case in many)
+        assert f"{FIRST} (Active, created 9 years ago, never used)" in first
+        assert f"{SECOND} (Inactive, created 9 years ago, last used 2 years ago with s3" in first
+        assert "have to approve" not in first
+        assert f"2 people have to approve, because {WHY}." in second
+        assert "One account where Rootsweep cannot delete the keys." in second
+        assert "AWS opens none" in third
+        assert FIRST not in third
+    assert mail.text.count(URL) == mail.html.count(URL) == 1
+    assert mail.subject == "[Rootsweep] Root access keys in 3 accounts, 4 March 2026"
+
+
+def test_a_list_mail_names_the_first_deadline() -> None:
+    sooner = another(a_case(), 1, deadline="2026-03-09T05:06:07Z")
+    mail = mail_about(a_case(), sooner, another(a_case(), 2))
+
+    for body in (mail.text, words(mail.html)):
+        assert "9 March 2026, 05:06 UTC" in body
+        assert "11 March" not in body
+
+
+def test_a_list_mail_about_nothing_but_removals_asks_for_no_decision() -> None:
+    by_hand = [another(a_case(), n, obstacle=Obstacle.SERVICE_CONTROL_POLICY) for n in (1, 2)]
+    mail = mail_about(*by_hand)
+
+    for body in (mail.text, words(mail.html)):
+        assert "2 accounts where Rootsweep cannot delete the keys" in body
+        assert "decide" not in body.lower()
+
+
+@pytest.mark.parametrize("number", [40, 41, 500])
+def test_a_long_list_names_forty_and_counts_the_others(number: int) -> None:
+    mail = mail_about(*(another(a_case(), n) for n in range(number)))
+
+    assert len(re.findall(r"^\* ", mail.text, re.MULTILINE)) == 40
+    assert words(mail.html).count(", Workloads/Prod)") == 40
+    for body in (mail.text, words(mail.html)):
+        assert f"The root users of {number} accounts" in body
+        assert (f"And {number - 40} more, on the page." in body) is (number > 40)
+    # Gmail cuts off mails of more than 102 KB.
+    assert len(mail.html.encode()) < 60_000
+
+
+def test_in_a_list_mail_a_long_name_does_not_hide_the_others() -> None:
+    long = another(a_case(), 1, account_name="x" * 5000, ou="y" * 5000)
+    mail = mail_about(long, a_case())
+
+    assert len(mail.text) < 2500
+    assert "payments-prod (333333333333, Workloads/Prod)" in mail.text
 
 
 def test_the_approval_mail_speaks_of_one_key_if_there_is_one() -> None:
@@ -172,36 +473,43 @@ def test_a_key_with_an_unknown_last_service_is_shown_as_such() -> None:
 
 def test_the_task_token_is_in_nothing_that_a_person_gets() -> None:
     case = a_case(task_token="THE-TASK-TOKEN", decision=a_decision(a_case()))
-    mails = [approval_mail(case), removal_mail(case)]
-    pages = [page(case), *(messages.notice_page(moment, case=case) for moment in MOMENTS)]
+    mails = [write(case) for write in MAILS.values()]
+    pages = [render(case) for render in RENDERERS.values()]
+    notices = [messages.notice_page(moment, case=case, approver="a") for moment in MOMENTS]
 
-    for text in [*(mail.text + mail.html + mail.subject for mail in mails), *pages]:
+    for text in [*(mail.text + mail.html + mail.subject for mail in mails), *pages, *notices]:
         assert "THE-TASK-TOKEN" not in text
+        assert case.execution_arn not in text
+        assert case.fingerprint not in text
 
 
 def test_the_removal_mail_says_why_and_how() -> None:
     mail = removal_mail(a_case(reason="AssumeRoot: AccessDenied: not today"))
 
-    for body in (mail.text, Structure(mail.html).text):
+    for body in (mail.text, words(mail.html)):
         assert "not today" in body
         assert "as its root user" in body
         assert "deactivate each key first" in body
         assert "11 March 2026, 05:06 UTC" in body
+        assert "if they are not by then, your security team is told" in body
+        assert FIRST in body
+        for fact in ("payments-prod", ACCOUNT, "Workloads/Prod"):
+            assert fact in body
     assert mail.html.count("<li") == len(re.findall(r"^\d\. ", mail.text, re.MULTILINE)) == 5
 
 
 def test_the_removal_mail_knows_the_management_account() -> None:
-    mail = removal_mail(a_case(), is_management_account=True)
+    mail = removal_mail(a_case(), Obstacle.MANAGEMENT_ACCOUNT)
 
-    assert "Sign in to the management account 333333333333" in mail.text
-    assert "password recovery" not in mail.text
+    for body in (mail.text, words(mail.html)):
+        assert "Sign in to the management account 333333333333" in body
+        assert "password recovery" not in body
 
 
 def test_the_removal_mail_names_a_policy_that_stands_in_the_way() -> None:
-    reason = "AssumeRoot: AccessDenied: explicit deny in a service control policy"
-    mail = removal_mail(a_case(reason=reason))
+    mail = removal_mail(a_case(), Obstacle.SERVICE_CONTROL_POLICY)
 
-    for body in (mail.text, Structure(mail.html).text):
+    for body in (mail.text, words(mail.html)):
         assert "let the root user of 333333333333 through" in body
     assert mail.html.count("<li") == len(re.findall(r"^\d\. ", mail.text, re.MULTILINE)) == 6
 
@@ -216,7 +524,7 @@ def test_the_page_shows_the_evidence_and_two_forms_that_post_with_the_token() ->
 
     assert elements.count("form") == 2
     assert html.count('<form method="post"') == 2
-    assert html.count('name="token" value="a-page-token"') == 2
+    assert html.count(f'name="case" value="{a_case().id}.a-page-token"') == 2
     assert FIRST in html
     assert SECOND in html
     assert 'max="2026-06-02"' in html
@@ -225,9 +533,10 @@ def test_the_page_shows_the_evidence_and_two_forms_that_post_with_the_token() ->
 
 @pytest.mark.parametrize("field", ["account_id", "reason", "until"])
 def test_the_page_shows_an_error_at_its_field(field: str) -> None:
-    html = page(a_case(), error=FormError(field, "Try <again>."))
+    html = page(a_case(), error=FormError(field, "Try <again>."), form={field: "what <I> typed"})
 
     assert "Try &lt;again&gt;." in html
+    assert html.count("what &lt;I&gt; typed") == 1
     assert re.search(rf'id="{field}"[^>]*aria-describedby="error"', html)
     assert html.count("aria-invalid") == 1
 
@@ -240,13 +549,29 @@ def test_an_error_that_belongs_to_no_field_is_shown_all_the_same() -> None:
 def test_every_moment_has_a_page_with_and_without_a_decision(moment: str) -> None:
     decided = a_case(decision=a_decision(a_case()))
 
-    assert "<h1>" in messages.notice_page(moment, case=decided)
-    if moment in ("bad_request", "method", "not_found", "too_large", "try_again"):
-        assert "<h1>" in messages.notice_page(moment)
+    for case in (decided, a_case()):
+        html = messages.notice_page(moment, case=case, approver=APPROVER, more=2)
+        assert html.count("<h1>") == 1
+        assert "2 more accounts wait" in words(html)
+    if moment in ("bad_request", "expired", "method", "not_found", "too_large", "try_again"):
+        bare = messages.notice_page(moment)
+        assert "<h1>" in bare
+        assert "more account" not in bare
 
 
 def test_the_moments_are_those_of_the_template() -> None:
-    assert len(MOMENTS) == 11
+    assert len(MOMENTS) == 14
+
+
+@pytest.mark.parametrize(
+    "moment", ["decided", "ended", "by_hand", "not_yet", "superseded", "not_yours"]
+)
+def test_the_page_after_several_decisions_knows_every_moment(moment: str) -> None:
+    html = words(messages.results_page([(a_case(), moment)], more=1))
+
+    assert "Nothing was recorded" in html
+    assert re.search(r"payments-prod \(333333333333\): \w+", html)
+    assert "One more account waits for you" in html
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -340,4 +665,103 @@ def test_a_mail_goes_to_its_one_receiver_and_to_nobody_else(stub: Any) -> None:
     )
 
     mail = Mail(to="to@example.com", subject="s", text="t", html="h")
-    assert mail.send(ses, sender="rootsweep@example.com") == "an-id"
+    sent = mail.send(ses, sender="rootsweep@example.com")
+    assert sent == "<an-id@eu-west-1.amazonses.com>"
+
+
+def test_in_its_first_region_ses_calls_its_domain_email(stub: Any) -> None:
+    ses = boto3.client("sesv2", region_name="us-east-1")
+    stub(ses).add_response("send_email", {"MessageId": "an-id"})
+
+    mail = Mail(to="to@example.com", subject="s", text="t", html="h")
+    assert mail.send(ses, sender="a@example.com") == "<an-id@email.amazonses.com>"
+
+
+def threads(number: int, region: str = "eu-west-1") -> list[Thread]:
+    """What mails were sent before, with Message-IDs as long as SES makes them."""
+    ids = [f"01020190{n:08x}-a8bd3c54-7f2e-4f6b-9c80-0123456789ab-000000" for n in range(number)]
+    return [Thread(f"<{id}@{region}.amazonses.com>", f"subject {n}") for n, id in enumerate(ids)]
+
+
+def test_the_first_mail_about_a_case_answers_no_other() -> None:
+    mailbox = Mailbox()
+    approval_mail(a_case()).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+
+    assert mailbox.headers(0) == {"Auto-Submitted": "auto-generated"}
+
+
+@every_mail
+def test_a_later_mail_has_the_subject_of_the_first_and_answers_it(
+    write: Callable[[Case], Mail],
+) -> None:
+    mailbox, [thread] = Mailbox(), threads(1)
+    cases = [a_case(), another(a_case(), 1)] if write is list_mail else [a_case()]
+    if write is removal_mail:
+        cases = [replace(a_case(), obstacle=Obstacle.ROOT_SESSION_DENIED)]
+
+    mail_about(*cases, threads=[thread]).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+
+    assert mailbox.subject(0) == "subject 0"
+    assert mailbox.headers(0) == {
+        "Auto-Submitted": "auto-generated",
+        "In-Reply-To": thread.message_id,
+        "References": thread.message_id,
+    }
+
+
+def test_a_mail_about_cases_of_several_conversations_names_each_once() -> None:
+    first, second, third = threads(3)
+    mail = list_mail(a_case(), threads=[first, second, first, third, second])
+
+    assert mail.answers == (first.message_id, second.message_id, third.message_id)
+    assert mail.subject == first.subject
+
+
+def test_a_mail_answers_the_conversation_whose_subject_it_has() -> None:
+    mailbox, (first, second) = Mailbox(), threads(2)
+
+    list_mail(a_case(), threads=[first, second]).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+
+    assert mailbox.subject(0) == first.subject
+    assert mailbox.headers(0)["In-Reply-To"] == first.message_id
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "us-gov-west-1", "ap-northeast-1"])
+def test_a_mail_that_answers_many_others_is_one_that_ses_takes(region: str, stub: Any) -> None:
+    """The stub checks nothing of lengths; the model of the API does."""
+    mail = list_mail(a_case(), threads=threads(50, region))
+    ses = boto3.client("sesv2")
+    model = botocore.session.get_session().get_service_model("sesv2")
+    longest = model.shape_for("MessageHeaderValue").metadata["max"]
+    stub(ses).add_response("send_email", {"MessageId": "an-id"})
+
+    mail.send(ses, sender="a@example.com")
+
+    references = " ".join(mail.answers)
+    assert len(mail.answers) == 10
+    assert len(references) <= longest
+    # Name and value together: SES API, MessageHeader.
+    assert len("References") + len(references) <= 996
+    assert re.fullmatch("[ -~]*", references)
+
+
+def test_the_subject_says_the_same_whatever_else_changed() -> None:
+    case = a_case()
+    later = replace(case, keys=tuple(TWO_KEYS), request_number=7, deadline="2026-05-01T00:00:00Z")
+
+    assert approval_mail(later).subject == approval_mail(case).subject
+    assert removal_mail(case).subject == approval_mail(case).subject
+    assert mail_about(case, waiting_longer=3).subject == approval_mail(case).subject
+
+
+def test_a_list_of_one_is_a_mail_about_one() -> None:
+    assert "accounts" not in approval_mail(a_case()).text
+    assert "Case 333333333333-20260304T050607Z" in approval_mail(a_case()).text
+    assert "Case " not in list_mail(a_case()).text
+
+
+def test_a_mail_is_text_that_can_be_sent() -> None:
+    """UTF-8 has no lone surrogates."""
+    for write in MAILS.values():
+        mail = write(with_outside_text("pay\ud800ments"))
+        json.dumps([mail.subject, mail.text, mail.html], ensure_ascii=False).encode()

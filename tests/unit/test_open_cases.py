@@ -142,6 +142,55 @@ def test_an_account_with_root_keys_gets_a_case_and_an_execution(
     }
 
 
+@pytest.mark.usefixtures("stepfunctions")
+def test_the_mails_wait_for_the_window_and_a_fifth_of_a_second_for_each_case(
+    table: Any, files: SweepFiles, found: Any
+) -> None:
+    everyone = [an_account(f"{n:012}") for n in range(10)]
+    clean = [an_account(f"{n:012}") for n in range(10, 20)]
+    files.write_accounts([*everyone, *clean])
+    files.write_findings(
+        0,
+        [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone]
+        + [Finding(account.id, AccountState.CLEAN) for account in clean],
+    )
+    found |= {account.id: [a_key()] for account in everyone}
+    start = datetime.now(UTC).replace(microsecond=0)
+
+    run()
+
+    times = set()
+    for account in everyone:
+        case = cases.find_open_case(table, account_id=account.id)
+        assert case
+        assert case.parents == account.parents
+        times.add(case.ask_at)
+    [ask_at] = times
+    # A minute, as the stack's parameter says here, and ten fifths of a second.
+    assert timedelta(seconds=62) <= datetime.fromisoformat(ask_at) - start < timedelta(seconds=72)
+
+
+@pytest.mark.usefixtures("files", "found", "stepfunctions")
+def test_another_sweep_does_not_put_off_the_mail_about_an_open_case(table: Any) -> None:
+    case = open_a_case(table)
+
+    run()
+
+    assert the_case(table).ask_at == case.ask_at == "2026-03-04T05:06:07Z"
+
+
+@pytest.mark.usefixtures("files", "found")
+def test_a_case_that_replaces_a_dead_one_waits_for_the_window_too(
+    table: Any, stepfunctions: StepFunctions
+) -> None:
+    stepfunctions.ended.add(open_a_case(table).id)
+    start = datetime.now(UTC).replace(microsecond=0)
+
+    run()
+
+    assert datetime.fromisoformat(the_case(table).ask_at) - start >= timedelta(seconds=60)
+
+
 def test_an_account_that_is_clean_or_unchecked_gets_no_case(
     table: Any,
     files: SweepFiles,
@@ -261,7 +310,7 @@ def declined(table: Any, *, until: datetime) -> Case:
     """An account whose keys somebody decided to keep until a day."""
     case = a_waiting_case(table)
     decision = replace(a_decision(case, Answer.DECLINED), until=f"{until:%Y-%m-%d}")
-    cases.decide(table, case_id=case.id, decision=decision)
+    cases.decide(table, case=case, decision=decision)
     return cases.record_outcome(
         table, case_id=case.id, outcome=Outcome.DECLINED, reason="r", now=datetime.now(UTC)
     )
@@ -372,3 +421,83 @@ def test_many_accounts_get_a_case_each_and_each_its_own_keys(
     }
     assert all(row["case"]["id"].startswith(id) for id, row in rows.items())
     assert len(contents(table)) == 80
+
+
+@pytest.mark.usefixtures("found")
+def test_an_account_that_fails_costs_the_others_nothing(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files.write_findings(
+        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.ROOT_KEYS)]
+    )
+    find = cases.find_exception
+
+    def fail_for_one(*args: Any, account_id: str, **given: Any) -> Any:
+        if account_id == CLEAN:
+            raise an_error("ProvisionedThroughputExceededException", "GetItem")
+        return find(*args, account_id=account_id, **given)
+
+    monkeypatch.setattr(cases, "find_exception", fail_for_one)
+    monkeypatch.setattr(root_access, "list_root_keys", lambda *_, **__: [a_key()])
+
+    assert run()["cases_opened"] == 1
+
+    rows = files.read_cases()
+    assert rows[ACCOUNT]["case"]["id"] == the_case(table).id
+    assert rows[CLEAN]["state"] == "UNKNOWN"
+    assert rows[CLEAN]["case"] is None
+    assert rows[CLEAN]["reason"].startswith("it has root access keys, but no case: ")
+    assert list(stepfunctions.running) == [the_case(table).id]
+
+
+def cancelled(monkeypatch: pytest.MonkeyPatch, table: Any, times: int) -> list[float]:
+    """Transactions are in each other's way so often; how long was slept in between."""
+    naps: list[float] = []
+    answers = [None] * times
+    open_case = cases.open_case
+
+    def meet_another(*args: Any, **given: Any) -> Case:
+        if not answers:
+            return open_case(*args, **given)
+        answers.pop()
+        raise table.meta.client.exceptions.TransactionCanceledException(
+            {"Error": {"Code": "TransactionCanceledException", "Message": "conflict"}},
+            "TransactWriteItems",
+        )
+
+    monkeypatch.setattr(cases, "open_case", meet_another)
+    monkeypatch.setattr(open_cases.time, "sleep", naps.append)
+    return naps
+
+
+@pytest.mark.usefixtures("files", "found")
+def test_a_sweep_that_meets_another_at_the_same_account_tries_again(
+    table: Any, stepfunctions: StepFunctions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps = cancelled(monkeypatch, table, 2)
+
+    assert run()["cases_opened"] == 1
+
+    assert naps == [0.2, 0.4]
+    assert list(stepfunctions.running) == [the_case(table).id]
+
+
+@pytest.mark.usefixtures("found")
+def test_a_sweep_that_meets_others_every_time_says_that_it_opened_no_case(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cancelled(monkeypatch, table, 3)
+
+    assert run()["cases_opened"] == 0
+
+    row = files.read_cases()[ACCOUNT]
+    assert (row["state"], row["case"]) == ("UNKNOWN", None)
+    assert "no case" in row["reason"]
+    assert contents(table) == []
+    assert stepfunctions.started == 0

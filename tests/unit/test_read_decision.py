@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import read_decision
@@ -9,7 +9,19 @@ from rootsweep import cases
 from rootsweep.cases import Answer, Outcome
 from rootsweep.errors import CaseEndedError
 
-from .builders import NOW, a_decided_case, a_decision, a_waiting_case
+from .builders import (
+    APPROVER,
+    DEPUTY,
+    NOW,
+    TWO_PEOPLE,
+    a_decided_case,
+    a_decision,
+    a_waiting_case,
+    item_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def read(case: cases.Case) -> dict[str, Any]:
@@ -31,7 +43,48 @@ def test_silence_is_final(table: Any) -> None:
     for _ in range(2):
         assert read(case) == {"answer": "NONE", "by": "", "reason": "nobody answered in time"}
     with pytest.raises(CaseEndedError):
-        cases.decide(table, case_id=case.id, decision=a_decision(case))
+        cases.decide(table, case=case, decision=a_decision(case))
+
+
+def test_a_decision_of_two_names_both(table: Any) -> None:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+
+    assert read(case) == {"answer": "APPROVED", "by": f"{APPROVER}, {DEPUTY}", "reason": ""}
+
+
+def test_a_decline_after_an_approval_names_who_declined(table: Any) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    case = cases.decide(table, case=case, decision=a_decision(case))
+    declined = a_decision(case, Answer.DECLINED, by=DEPUTY)
+    cases.decide(table, case=case, decision=declined)
+
+    assert read(case) == {"answer": "DECLINED", "by": DEPUTY, "reason": "migrating in May"}
+
+
+def test_one_approval_of_two_is_no_decision_and_who_gave_it_is_told(table: Any) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    cases.decide(table, case=case, decision=a_decision(case))
+
+    for _ in range(2):
+        assert read(case) == {
+            "answer": "NONE",
+            "by": "",
+            "reason": (
+                f"approved in time by {APPROVER} only, and 2 people have to approve, because a key "
+                "was used in the last 90 days"
+            ),
+        }
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case, by=DEPUTY))
+
+
+@pytest.mark.parametrize("make", [a_waiting_case, a_decided_case])
+def test_the_token_has_done_its_work(table: Any, make: Callable[[Any], cases.Case]) -> None:
+    case = make(table)
+
+    read(case)
+
+    assert "task_token" not in item_of(table, case)
 
 
 def test_a_case_that_ended_without_a_decision_has_none_to_read(table: Any) -> None:

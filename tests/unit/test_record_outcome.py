@@ -10,7 +10,17 @@ from rootsweep import cases
 from rootsweep.cases import Outcome
 from rootsweep.errors import CaseEndedError
 
-from .builders import ACCOUNT, HOSTILE, a_decided_case, a_waiting_case, contents
+from .builders import (
+    ACCOUNT,
+    APPROVER,
+    DEPUTY,
+    HOSTILE,
+    TWO_PEOPLE,
+    a_decided_case,
+    a_decision,
+    a_waiting_case,
+    contents,
+)
 
 LAMBDA_CAUSE = json.dumps({"errorMessage": "account 3: no", "errorType": "X", "stackTrace": ["…"]})
 
@@ -37,6 +47,19 @@ def test_an_outcome_is_recorded_and_told(table: Any) -> None:
 
 def test_an_outcome_that_nobody_decided_says_so(table: Any) -> None:
     assert record(a_waiting_case(table), "ESCALATED")["decided_by"] == "nobody"
+
+
+def test_an_outcome_that_two_approved_names_both(table: Any) -> None:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+
+    assert record(case, "REMEDIATED")["decided_by"] == f"{APPROVER}, {DEPUTY}"
+
+
+def test_an_outcome_that_only_one_of_two_approved_was_decided_by_nobody(table: Any) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    cases.decide(table, case=case, decision=a_decision(case))
+
+    assert record(case, "ESCALATED")["decided_by"] == "nobody"
 
 
 def test_recording_again_tells_the_same_and_changes_nothing(table: Any) -> None:

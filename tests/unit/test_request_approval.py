@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,45 +8,40 @@ import pytest
 import request_approval
 from botocore.exceptions import ClientError
 
-from rootsweep import accounts, cases
-from rootsweep.cases import Outcome
-from rootsweep.errors import CaseEndedError
+from rootsweep import approvers, cases, mailing
+from rootsweep.cases import Answer, Outcome
+from rootsweep.errors import CaseEndedError, MailPendingError
 
-from .builders import HOSTILE, NOW, SECOND, a_key, an_error, contents, item_of, open_a_case
+from .builders import (
+    APPROVER,
+    DEPUTY,
+    HOSTILE,
+    NOW,
+    TWO_PEOPLE,
+    a_decided_case,
+    a_decision,
+    a_gathered_case,
+    an_error,
+    asked,
+    contents,
+    item_of,
+)
 from .mailbox import Mailbox
 
 TOKEN = "AQCE+/=" * 100
-WEEK = timedelta(seconds=604800)
-
-
-@pytest.fixture(autouse=True)
-def approver(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Who is found as the approver, and how they were looked for."""
-    asked: list[Any] = []
-
-    def find(*clients: object, **given: str) -> tuple[str, str]:
-        asked.append((clients, given))
-        return "payments-leads@example.com", "the account's tag"
-
-    monkeypatch.setattr(accounts, "find_approver", find)
-    return asked
 
 
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Mailbox:
-    mailbox = Mailbox()
-    monkeypatch.setattr(request_approval, "ses", mailbox)
+    mailbox: Any = Mailbox()
+    monkeypatch.setattr(request_approval, "post", replace(request_approval.post, ses=mailbox))
     return mailbox
 
 
 @pytest.fixture
 def case(table: Any) -> cases.Case:
-    return with_keys(table, open_a_case(table), a_key())
-
-
-def with_keys(table: Any, case: cases.Case, *keys: Any) -> cases.Case:
-    cases.record_evidence(table, case=case, keys=keys, now=NOW)
-    return cases.load(table, case_id=case.id)
+    """A case of which only the token is missing."""
+    return asked(table, a_gathered_case(table))
 
 
 def request(case: cases.Case, token: str = TOKEN) -> None:
@@ -54,62 +49,40 @@ def request(case: cases.Case, token: str = TOKEN) -> None:
     assert request_approval.handler(event, None) is None
 
 
-def test_the_approver_gets_a_mail_with_a_link_that_opens_the_case(
-    table: Any, case: cases.Case, mailbox: Mailbox, approver: list[Any]
+def test_the_approver_gets_a_mail_with_a_link_that_stands_for_them(
+    table: Any, mailbox: Mailbox
 ) -> None:
+    now = datetime.now(UTC)
+    case = asked(table, a_gathered_case(table, now=now), now=now)
+
     request(case)
 
-    [mail] = mailbox.sent
-    assert mail["FromEmailAddress"] == "rootsweep@mail.example.com"
-    assert mail["Destination"] == {"ToAddresses": ["payments-leads@example.com"]}
-    link = re.search(r"https://approvals\.example\.com/(\S+)$", mailbox.text(0), re.MULTILINE)
+    assert mailbox.recipients == [APPROVER]
+    assert mailbox.sent[0]["FromEmailAddress"] == "rootsweep@mail.example.com"
+    link = approvers.find_link(table, secret=mailbox.link(0), now=datetime.now(UTC))
     assert link
-    opened = cases.find_link(table, secret=link[1], now=datetime.now(UTC))
-    assert opened
-    assert (opened.case_id, opened.approver) == (case.id, "payments-leads@example.com")
-    [(clients, given)] = approver
-    assert clients == (request_approval.organizations, request_approval.account_client)
-    assert given == {
-        "account_id": case.account_id,
-        "tag_key": "rootsweep-approver",
-        "default": "security@example.com",
-    }
+    assert (link.approver, link.is_expired) == (APPROVER, False)
+    assert link.opens(approvers.find_request(table, approver=APPROVER, case_id=case.id))
 
 
-def test_the_case_waits_with_the_token_until_the_deadline(
-    table: Any,
-    case: cases.Case,
-    mailbox: Mailbox,  # noqa: ARG001
-) -> None:
+def test_everybody_who_is_needed_is_asked(table: Any, mailbox: Mailbox) -> None:
+    case = asked(table, a_gathered_case(table, quorum=TWO_PEOPLE), APPROVER, DEPUTY)
+
     request(case)
 
-    waiting = cases.load(table, case_id=case.id)
-    assert waiting.is_decidable
-    assert waiting.task_token == TOKEN
-    deadline = datetime.fromisoformat(waiting.deadline)
-    assert abs(deadline - datetime.now(UTC) - WEEK) < timedelta(minutes=1)
-    assert item_of(table, case)["approver_source"] == "the account's tag"
+    assert mailbox.recipients == [APPROVER, DEPUTY]
+    for number in (0, 1):
+        assert "2 people have to approve, because a key was used" in mailbox.text(number)
 
 
-def test_neither_token_nor_link_leaks(table: Any, case: cases.Case, mailbox: Mailbox) -> None:
-    request(case)
-
-    assert TOKEN not in str(mailbox.sent)
-    secret = re.search(r"https://approvals\.example\.com/(\S+)", mailbox.text(0))
-    assert secret
-    assert secret[1] not in str(contents(table))
-
-
-def test_the_link_outlives_the_wait_and_not_for_ever(
+def test_the_case_keeps_the_token_and_nobody_else_gets_it(
     table: Any, case: cases.Case, mailbox: Mailbox
 ) -> None:
     request(case)
-    secret = re.search(r"https://approvals\.example\.com/(\S+)", mailbox.text(0))
-    assert secret
 
-    after = datetime.now(UTC) + WEEK
-    assert cases.find_link(table, secret=secret[1], now=after + timedelta(days=29))
-    assert not cases.find_link(table, secret=secret[1], now=after + timedelta(days=31))
+    assert cases.load(table, case_id=case.id) == replace(case, task_token=TOKEN)
+    assert TOKEN not in str(mailbox.sent)
+    assert mailbox.link(0) not in str(contents(table))
 
 
 def test_running_again_keeps_the_new_token_and_sends_no_second_mail(
@@ -122,31 +95,62 @@ def test_running_again_keeps_the_new_token_and_sends_no_second_mail(
     assert cases.load(table, case_id=case.id).task_token == "a-newer-token"
 
 
-def test_other_keys_are_a_new_question_with_a_link_of_its_own(
-    table: Any, case: cases.Case, mailbox: Mailbox
+@pytest.mark.parametrize("answer", list(Answer))
+def test_a_case_that_was_decided_before_its_token_came_gets_the_token_and_no_mail(
+    table: Any, case: cases.Case, mailbox: Mailbox, answer: Answer
 ) -> None:
+    decided = cases.decide(table, case=case, decision=a_decision(case, answer))
+    before = contents(table)
+
     request(case)
-    with_keys(table, case, a_key(), a_key(SECOND))
+
+    assert mailbox.sent == []
+    assert cases.load(table, case_id=case.id) == replace(decided, task_token=TOKEN)
+    # Nor is anybody else's mail held up for it.
+    assert len(contents(table)) == len(before)
+    # What the table's stream needs to end the wait.
+    assert item_of(table, case)["task_token"] == TOKEN
+    assert item_of(table, case)["decided"] == "YES"
+
+
+def test_a_decision_that_survived_a_second_look_asks_nobody_again(
+    table: Any, mailbox: Mailbox
+) -> None:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    cases.close_to_decisions(table, case_id=case.id, now=NOW)
+
     request(case)
 
-    assert len(mailbox.sent) == 2
-    assert SECOND not in mailbox.text(0)
-    assert SECOND in mailbox.text(1)
-    links = {re.search(r"https://\S+", mailbox.text(n))[0] for n in (0, 1)}
-    assert len(links) == 2
+    assert mailbox.sent == []
+    assert cases.load(table, case_id=case.id) == replace(case, task_token=TOKEN)
 
 
-def test_a_mail_that_was_not_sent_is_not_remembered_as_sent(
+def test_a_mail_that_was_not_sent_is_sent_by_the_retry(
     table: Any, case: cases.Case, mailbox: Mailbox
 ) -> None:
     mailbox.fails_with = an_error("MessageRejected", "SendEmail")
     with pytest.raises(ClientError, match="MessageRejected"):
         request(case)
-    assert cases.load(table, case_id=case.id).mailed_for == ""
+    assert cases.load(table, case_id=case.id).is_decidable
     mailbox.fails_with = None
 
     request(case)
     assert len(mailbox.sent) == 1
+
+
+def test_while_another_case_writes_to_the_approver_for_too_long_the_retry_has_to_go_on(
+    table: Any, case: cases.Case, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailing, "PATIENCE_SECONDS", -1)
+    now = datetime.now(UTC)
+    approvers.lock_mails(
+        table, approver=APPROVER, holder="other", now=now, until=now + timedelta(hours=1)
+    )
+
+    with pytest.raises(MailPendingError, match=APPROVER):
+        request(case)
+
+    assert mailbox.sent == []
 
 
 def test_nobody_is_asked_about_a_case_that_has_ended(
@@ -166,10 +170,9 @@ def test_nobody_is_asked_about_a_case_that_has_ended(
 def test_a_hostile_account_name_makes_no_header_and_no_markup(
     table: Any, mailbox: Mailbox, name: str
 ) -> None:
-    request(with_keys(table, open_a_case(table, name=name), a_key()))
+    request(asked(table, a_gathered_case(table, name=name)))
 
-    simple = mailbox.sent[0]["Content"]["Simple"]
-    assert simple["Subject"]["Data"].isprintable()
-    assert "<script" not in simple["Body"]["Html"]["Data"]
-    assert "<img" not in simple["Body"]["Html"]["Data"]
-    assert mailbox.sent[0]["Destination"] == {"ToAddresses": ["payments-leads@example.com"]}
+    assert mailbox.subject(0).isprintable()
+    assert "<script" not in mailbox.html(0)
+    assert "<img" not in mailbox.html(0)
+    assert mailbox.recipients == [APPROVER]

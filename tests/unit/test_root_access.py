@@ -44,9 +44,9 @@ root_keys = st.lists(
 
 def delete_root_keys(iam: Any, *, account_id: str, approved: list[Any]) -> Iterator[str]:
     """As `Delete root keys` does it."""
-    for key_id in root_access.keys_to_delete(iam, account_id=account_id, approved=approved):
-        root_access.delete_root_key(iam, account_id=account_id, key_id=key_id)
-        yield key_id
+    for key in root_access.keys_to_delete(iam, account_id=account_id, approved=approved):
+        root_access.delete_root_key(iam, account_id=account_id, key_id=key.id)
+        yield key.id
 
 
 @pytest.fixture(autouse=True)

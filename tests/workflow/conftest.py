@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,8 +38,11 @@ ENVIRONMENT = {
     "MANUAL_REMOVAL_CHECK_SECONDS": "1",
     "MANUAL_REMOVAL_TIMEOUT_SECONDS": "600",
     "PARTITION": "aws",
+    "SECOND_APPROVER": "lead@example.com",
     "SENDER": "rootsweep@example.com",
     "TABLE": "cases-of-the-workflow",
+    "TWO_APPROVERS_IF_USED_WITHIN_DAYS": "90",
+    "TWO_APPROVERS_ORGANIZATIONAL_UNITS": "",
 }
 FUNCTIONS = (
     "approval_page",
@@ -46,6 +50,7 @@ FUNCTIONS = (
     "confirm_removal",
     "delete_root_keys",
     "deliver_decision",
+    "find_approvers",
     "gather_evidence",
     "read_decision",
     "record_outcome",
@@ -101,13 +106,13 @@ def world(
         monkeypatch.setattr(
             root_access.SummaryReader, "read", lambda _, account_id: root.read_summary(account_id)
         )
+        monkeypatch.setattr(modules["find_approvers"], "organizations", Organizations())
+        monkeypatch.setattr(modules["find_approvers"], "account_client", Contacts())
         for name in ("request_approval", "request_manual_removal"):
-            monkeypatch.setattr(modules[name], "organizations", Organizations())
-            monkeypatch.setattr(modules[name], "account_client", Contacts())
-            monkeypatch.setattr(modules[name], "ses", mailbox)
-        monkeypatch.setattr(
-            modules["request_manual_removal"], "MANUAL_REMOVAL_TIMEOUT_SECONDS", removal_seconds
-        )
+            post = replace(modules[name].post, ses=mailbox)
+            monkeypatch.setattr(modules[name], "post", post)
+        for name in ("find_approvers", "request_manual_removal"):
+            monkeypatch.setattr(modules[name], "MANUAL_REMOVAL_TIMEOUT_SECONDS", removal_seconds)
         topic_arn = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
         machine = boto3.client("stepfunctions").create_state_machine(
             name="remediate",

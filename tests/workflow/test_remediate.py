@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rootsweep import cases
 from rootsweep.cases import Outcome
 
-from .world import ACCOUNT, FIRST, SECOND, World, patience
+from .world import ACCOUNT, DEFAULT, FIRST, OWNER, SECOND, World, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,9 @@ def test_approved_keys_are_deleted_and_the_case_is_remediated(world: MakeWorld) 
     assert states == [
         "Gather evidence",
         "Any root keys left?",
+        "Find approvers",
+        "Wait for the other cases of the sweep",
+        "By hand?",
         "Request approval",
         "Read decision",
         "Approved?",
@@ -57,7 +60,7 @@ def test_declined_keys_stay_under_an_exception(world: MakeWorld) -> None:
     exception = cases.find_exception(here.table, account_id=ACCOUNT, now=datetime.now(UTC))
     assert exception
     assert (exception.owner, exception.reason, exception.until) == (
-        "payments-sec@example.com",
+        OWNER,
         "migrating in May",
         until,
     )
@@ -160,17 +163,152 @@ def test_a_key_that_changed_and_changed_back_needs_no_second_mail(world: MakeWor
     here.root.keys[SECOND] = "Active"
     token = here.case.task_token
     here.approve(mail)
-    with patience("the second wait") as waiting:
-        while waiting():
-            if here.case.task_token != token:
-                break
-    here.deliver()  # The table's stream does, for the new token came with the old decision.
+    here.case_waits(after=token)
+    here.deliver()  # The table's stream does, for the new token came to the old decision.
 
     status, states = here.end()
     assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
     assert states.count("Request approval") == 2
     assert len(here.mailbox.texts) == 1
     assert here.root.deleted == [FIRST]
+
+
+def test_a_key_that_is_in_use_needs_two_people(world: MakeWorld) -> None:
+    here = world()
+    here.root.last_used[FIRST] = datetime.now(UTC) - timedelta(days=10)
+
+    here.start()
+    mails = [here.mail(1), here.mail(2)]
+    assert sorted(here.mailbox.recipients) == [OWNER, DEFAULT]
+    for mail in mails:
+        assert "2 people have to approve" in mail
+    here.approve(mails[0], deliver=False)
+    here.approve(mails[0], deliver=False)
+    assert "decided" not in here.item
+    assert len(here.case.approvals) == 1
+    assert here.root.attempts == []
+    here.approve(mails[1])
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert here.root.deleted == [FIRST]
+    assert here.output["decided_by"] == ", ".join(here.mailbox.recipients)
+    assert states.count("Request approval") == 1
+    assert len(here.mailbox.texts) == 2
+
+
+def test_a_second_person_who_declines_keeps_the_keys(world: MakeWorld) -> None:
+    here = world()
+    here.root.last_used[FIRST] = datetime.now(UTC) - timedelta(days=10)
+    until = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+
+    here.start()
+    mails = [here.mail(1), here.mail(2)]
+    here.approve(mails[0], deliver=False)
+    here.answer(mails[1], decision="decline", reason="it runs the payroll", until=until)
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.DECLINED)
+    assert here.root.attempts == []
+    assert here.output["decided_by"] == here.mailbox.recipients[1]
+
+
+def test_a_second_person_who_never_comes_deletes_nothing(world: MakeWorld) -> None:
+    here = world(approval_seconds=4)
+    here.root.last_used[FIRST] = datetime.now(UTC) - timedelta(days=10)
+
+    here.start()
+    mail, _ = here.mail(1), here.mail(2)
+    here.approve(mail, deliver=False)
+
+    status, _ = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert here.root.attempts == []
+    assert here.case.reason == (
+        f"approved in time by {here.mailbox.recipients[0]} only, and 2 people have to approve, "
+        "because a key was used in the last 90 days"
+    )
+    assert here.case.reason in here.alerts[0]
+
+
+def test_a_key_that_was_used_after_the_approval_is_asked_about_again_and_by_two_people(
+    world: MakeWorld,
+) -> None:
+    here = world()
+
+    here.start()
+    first = here.mail(1)
+    here.root.last_used[FIRST] = datetime.now(UTC)
+    here.approve(first)
+    mails = [here.mail(2), here.mail(3)]
+    assert here.root.attempts == []
+    assert sorted(here.mailbox.recipients[1:]) == [OWNER, DEFAULT]
+    here.approve(mails[0], deliver=False)
+    assert here.root.attempts == []
+    here.approve(mails[1])
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert states.count("Delete root keys") == 2
+    assert here.root.deleted == [FIRST]
+    assert len(here.item["past_decisions"]["L"]) == 1
+
+
+def test_a_decision_that_comes_before_the_wait_is_delivered_when_it_begins(
+    world: MakeWorld,
+) -> None:
+    here = world()
+
+    here.start()
+    mail = here.mail(1)
+    token = here.case.task_token
+    request = here.handlers["request_approval"]
+
+    def approved_first(event: dict[str, str], context: object) -> object:
+        # The link of the first mail opens the new evidence as soon as it is in the table.
+        here.approve(mail)
+        assert not here.case.task_token
+        return request(event, context)
+
+    here.handlers["request_approval"] = approved_first
+    here.root.keys[SECOND] = "Active"
+    here.approve(mail)
+    here.case_waits(after=token)
+    here.deliver()
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert states.count("Request approval") == 2
+    assert here.root.deleted == [FIRST, SECOND]
+    assert len(here.mailbox.texts) == 1
+
+
+def test_a_person_who_was_asked_is_not_asked_again_when_the_request_is_retried(
+    world: MakeWorld,
+) -> None:
+    here = world()
+    request = here.handlers["request_approval"]
+    done = []
+
+    def dies_late_once(event: dict[str, str], context: object) -> None:
+        request(event, context)
+        done.append(event["task_token"])
+        if len(done) == 1:
+            raise RuntimeError("the function died after its work")
+
+    here.handlers["request_approval"] = dies_late_once
+    here.start()
+    mail = here.mail(1)
+    with patience("the second attempt") as waiting:
+        while waiting():
+            if len(done) == 2:
+                break
+    here.approve(mail)
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.REMEDIATED)
+    assert states.count("Request approval") == 1
+    assert len(here.mailbox.texts) == 1
 
 
 def test_an_account_that_lets_no_root_session_in_waits_until_the_keys_are_removed_by_hand(

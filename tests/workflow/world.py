@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 import boto3
 from botocore.exceptions import ClientError
 
-from rootsweep import cases
+from rootsweep import approvers, cases
 from rootsweep.accounts import Account
 from rootsweep.errors import RootSessionDeniedError
 from rootsweep.root_access import RootSummary
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ACCOUNT = "333333333333"
+OWNER, DEFAULT = "payments-sec@example.com", "security@example.com"
 MANAGEMENT = "111111111111"
 FIRST, SECOND = "AKIAEXAMPLE00000001", "AKIAEXAMPLE00000002"
 PATIENCE_SECONDS = 20
@@ -36,6 +38,7 @@ class RootUser:
     """The root user of the account: its keys by id, and how AWS behaves about them."""
 
     keys: dict[str, str] = field(default_factory=lambda: {FIRST: "Active"})
+    last_used: dict[str, datetime] = field(default_factory=dict)
     lets_root_sessions_in: bool = True
     delete_fails: bool = False
     deleted: list[str] = field(default_factory=list)
@@ -84,7 +87,11 @@ class RootSession:
 
     def get_access_key_last_used(self, *, AccessKeyId: str) -> dict[str, Any]:  # noqa: N803
         assert AccessKeyId in self._root.keys
-        return {"AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}}
+        used = {"ServiceName": "N/A", "Region": "N/A"}
+        if AccessKeyId in self._root.last_used:
+            used = {"ServiceName": "s3", "Region": "eu-west-1"}
+            used |= {"LastUsedDate": self._root.last_used[AccessKeyId]}
+        return {"AccessKeyLastUsed": used}
 
     def get_account_summary(self) -> dict[str, Any]:
         assert not self._may_delete, "the delete task policy does not allow GetAccountSummary"
@@ -120,17 +127,22 @@ class Contacts:
     """The Account Management client: the account has a SECURITY contact."""
 
     def get_alternate_contact(self, **_: str) -> dict[str, Any]:
-        return {"AlternateContact": {"EmailAddress": "payments-sec@example.com"}}
+        return {"AlternateContact": {"EmailAddress": OWNER}}
 
 
 class Mailbox:
-    """The SES client: keeps what is sent."""
+    """The SES client: keeps what is sent, and to whom."""
+
+    class meta:  # noqa: N801 - boto3's name
+        region_name = "us-east-1"
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.recipients: list[str] = []
 
     def send_email(self, **request: Any) -> dict[str, str]:
-        assert request["Destination"] == {"ToAddresses": ["payments-sec@example.com"]}
+        [recipient] = request["Destination"]["ToAddresses"]
+        self.recipients.append(recipient)
         self.texts.append(request["Content"]["Simple"]["Body"]["Text"]["Data"])
         return {"MessageId": str(len(self.texts))}
 
@@ -155,6 +167,7 @@ class World:
             sweep_id="a-sweep",
             remediate_arn=self.machine_arn,
             now=datetime.now(UTC),
+            ask_at=datetime.now(UTC),
         )
         self.started = case.id
         boto3.client("stepfunctions").start_execution(
@@ -180,20 +193,32 @@ class World:
         """The text of the mail with this number, from 1, once it has come and the case waits."""
         with patience(f"mail {number}") as waiting:
             while waiting():
-                # The mail is sent before that is noted; the wait begins after.
+                # That it was sent is noted after it was, and then the link opens the case.
                 case = self.case
-                if len(self.mailbox.texts) >= number and case.mailed_for == case.fingerprint:
-                    return self.mailbox.texts[number - 1]
+                assert not case.ended_at, f"no mail {number}: {case.outcome}, {case.reason}"
+                if len(self.mailbox.texts) >= number and case.task_token:
+                    request = approvers.find_request(
+                        self.table, approver=self.mailbox.recipients[number - 1], case_id=case.id
+                    )
+                    if request and request.mailed == case.request_number:
+                        return self.mailbox.texts[number - 1]
         raise AssertionError
+
+    def case_waits(self, *, after: str = "") -> None:
+        """Return when the case has a task token, another one than `after`."""
+        with patience("the wait for a decision") as waiting:
+            while waiting():
+                if self.case.task_token not in ("", after):
+                    return
 
     def answer(self, mail: str, *, deliver: bool = True, **form: str) -> None:
         """Open the link of a mail, and send the form of its page."""
         link = re.search(r"https://approvals\.example\.com/(\S+)", mail)
         assert link
         page = self._page("GET", link[1])
-        token = re.search(r'name="token" value="(\w+)"', page["body"])
+        token = re.search(r'name="case" value="([^"]+)"', page["body"])
         assert token, page["body"]
-        fields = urlencode({"token": token[1], **form})
+        fields = urlencode({"case": token[1], **form})
         answered = self._page("POST", link[1], body=fields)
         assert answered["statusCode"] == 200, answered["body"]
         if deliver:
@@ -225,6 +250,14 @@ class World:
             if "stateEnteredEventDetails" in event
         ]
         return status, entered
+
+    @property
+    def output(self) -> dict[str, Any]:
+        """What the execution ended with."""
+        arn = cases.execution_arn(self.machine_arn, self.started)
+        described = boto3.client("stepfunctions").describe_execution(executionArn=arn)
+        output: dict[str, Any] = json.loads(described["output"])
+        return output
 
     def _page(self, method: str, link: str, body: str = "") -> dict[str, Any]:
         event = {"httpMethod": method, "pathParameters": {"link": link}, "body": body}

@@ -1,0 +1,126 @@
+"""One mail to an approver about everything that they are asked, however many cases that is.
+
+Each case sees to it that its approvers have a mail about it. The first case of an approver whose
+turn it is writes for all the others, under a lock in the table; the others find that it was done.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rootsweep import approvals, approvers, cases, messages
+from rootsweep.errors import MailPendingError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
+    from mypy_boto3_sesv2 import SESV2Client
+
+# The functions that mail are ended by Lambda after a minute; then the lock is free again.
+LOCK = timedelta(seconds=70)
+PATIENCE_SECONDS = 40
+# A link outlives the wait, to tell late visitors how the case ended.
+LINK_OUTLIVES_DEADLINE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Post:
+    """What it takes to mail an approver: where the cases are, who sends, where links lead."""
+
+    dynamodb: DynamoDBServiceResource
+    table: Table
+    ses: SESV2Client
+    sender: str
+    approval_url: str
+
+
+def see_to_it(post: Post, case: cases.Case) -> None:
+    """Return when each approver of the case has a mail about its present request.
+
+    Repeating it sends nothing twice, unless a function died between sending a mail and noting that.
+    Raises MailPendingError, ClientError.
+    """
+    patience_ends = time.monotonic() + PATIENCE_SECONDS
+    errors = []
+    for approver in case.approvers:
+        try:
+            _see_to_one(post, case, approver, patience_ends)
+        except Exception as error:  # An address that SES refuses must not keep the others waiting.
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _see_to_one(post: Post, case: cases.Case, approver: str, patience_ends: float) -> None:
+    holder = uuid.uuid4().hex
+    while not _is_mailed(post, case, approver):
+        now = datetime.now(UTC)
+        if approvers.lock_mails(
+            post.table, approver=approver, holder=holder, now=now, until=now + LOCK
+        ):
+            try:
+                _write(post, approver)
+            finally:
+                approvers.unlock_mails(post.table, approver=approver, holder=holder)
+            return
+        if time.monotonic() > patience_ends:
+            raise MailPendingError(f"case {case.id}: {approver} is still being written to")
+        time.sleep(0.5)
+
+
+def _is_mailed(post: Post, case: cases.Case, approver: str) -> bool:
+    request = approvers.find_request(post.table, approver=approver, case_id=case.id)
+    return request is not None and request.mailed >= case.request_number
+
+
+def _write(post: Post, approver: str) -> None:
+    """One mail about all that this approver was not yet told."""
+    requests = {
+        request.case_id: request
+        for request in approvers.open_requests(post.table, approver=approver)
+    }
+    asked = [
+        case
+        for case in cases.load_many(post.dynamodb, post.table, requests)
+        if case.asks(approver) and (case.is_for_people_to_remove or case.waits_for(approver))
+    ]
+    due = [case for case in asked if requests[case.id].mailed < case.request_number]
+    if not due:
+        return  # Decided or ended meanwhile: there is nothing to ask.
+    # The link is younger than all that it has to open.
+    now = datetime.now(UTC)
+    secret = approvals.new_link_secret()
+    expires_at = max(datetime.fromisoformat(case.deadline) for case in due)
+    approvers.save_link(
+        post.table,
+        secret=secret,
+        approver=approver,
+        now=now,
+        expires_at=expires_at + LINK_OUTLIVES_DEADLINE,
+    )
+    mail = messages.request_mail(
+        due,
+        approver=approver,
+        page_url=f"{post.approval_url}/{secret}",
+        waiting_longer=len(asked) - len(due),
+        threads=[thread for case in due if (thread := requests[case.id].thread)],
+        now=now,
+    )
+    message_id = mail.send(post.ses, sender=post.sender)
+    thread = approvers.Thread(message_id=message_id, subject=mail.subject)
+
+    def note(case: cases.Case) -> None:
+        approvers.record_mailed(
+            post.table,
+            approver=approver,
+            case_id=case.id,
+            request=case.request_number,
+            thread=thread,
+        )
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(note, due))

@@ -1,0 +1,62 @@
+"""The table: the key of each kind of item. Every item has `schema`, the version of its shape.
+
+    CASE#<case id>        CASE                the case, from opening to outcome; never deleted
+    ACCOUNT#<account id>  OPEN_CASE           which case is the open one; exists while there is one
+    ACCOUNT#<account id>  EXCEPTION           root keys that may stay until a date: a declined case
+    APPROVER#<address>    APPROVER            what is true of an approver, whatever the case
+    APPROVER#<address>    REQUEST#<case id>   that an approver is asked about a case
+    LINK#<hash>           LINK                what an e-mail link opens; the link itself is nowhere
+
+`forget_at`, in seconds since 1970, is when DynamoDB may delete an item: links that have expired,
+requests of cases that ended. Everything is found by its key; nothing ever scans.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+SCHEMA_VERSION = 1
+
+Key = dict[str, str]
+
+
+def case_key(case_id: str) -> Key:
+    """The key of a case."""
+    return {"pk": f"CASE#{case_id}", "sk": "CASE"}
+
+
+def open_case_key(account_id: str) -> Key:
+    """The key of the lock that says which case of an account is open."""
+    return {"pk": f"ACCOUNT#{account_id}", "sk": "OPEN_CASE"}
+
+
+def exception_key(account_id: str) -> Key:
+    """The key of an account's exception."""
+    return {"pk": f"ACCOUNT#{account_id}", "sk": "EXCEPTION"}
+
+
+def approver_key(approver: str) -> Key:
+    """The key of an approver."""
+    return {"pk": f"APPROVER#{approver.lower()}", "sk": "APPROVER"}
+
+
+def request_key(approver: str, case_id: str) -> Key:
+    """The key of what an approver is asked about a case."""
+    return {"pk": f"APPROVER#{approver.lower()}", "sk": f"REQUEST#{case_id}"}
+
+
+def link_key(secret: str) -> Key:
+    """The key of a link: its hash, so that nobody who reads the table can open a page."""
+    return {
+        "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
+        "sk": "LINK",
+    }
+
+
+def iso(moment: datetime) -> str:
+    """A time in UTC as every item has it: ISO 8601, to the second, so that text order is time's."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,35 @@
+"""The documents: what they name exists."""
+
+from __future__ import annotations
+
+import re
+
+from .shipped import REPOSITORY
+
+TESTS = {
+    name
+    for file in (REPOSITORY / "tests").rglob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", file.read_text(), flags=re.M)
+}
+
+
+def test_every_threat_has_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (.+) \|$", (REPOSITORY / "docs/security.md").read_text(), flags=re.M)
+    threats = [row for row in rows if not row.startswith(("Threat |", "--- |"))]
+
+    assert len(threats) > 25
+    for threat in threats:
+        named = re.findall(r"`(test_\w+)`", threat.rpartition(" | ")[2])
+        assert named, threat
+        assert set(named) <= TESTS, threat
+
+
+def test_packages_are_pinned_by_their_hashes() -> None:
+    for name in ("requirements-dev.txt", "functions/requirements.txt"):
+        text = (REPOSITORY / name).read_text().replace("\\\n", "")
+        packages = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert packages
+        for line in packages:
+            assert re.match(r"[\w.\[\]-]+==\S+.*--hash=sha256:[0-9a-f]{64}", line), line
+    for name in ("Makefile", "functions/Makefile"):
+        assert "--require-hashes" in (REPOSITORY / name).read_text()
