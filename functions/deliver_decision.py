@@ -1,4 +1,4 @@
-"""End the wait of a case that has been decided.
+"""End the wait of a case that has been decided, or woken because its keys are gone.
 
 Reads the table's stream, so a decision that is in the table reaches Step Functions however often
 that takes, and the page needs no right to speak to Step Functions. The token ends the wait and

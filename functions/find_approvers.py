@@ -25,7 +25,7 @@ table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "denied"?}` -> `{"ask_at", "by_hand"}`, the time to ask and for what.
+    """`{"case_id", "denied"?}` -> `{"ask_at", "by_hand", "timeout_seconds"}`: when, what, how long.
 
     `denied` is what Step Functions caught if AWS refused a root session: the JSON of a Lambda
     error. Then people have to remove the keys. Raises ApproverUnknownError, CaseEndedError.
@@ -49,16 +49,24 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     else:
         obstacle, reason = None, ""
         seconds = APPROVAL_TIMEOUT_SECONDS
+    deadline = ask_at + timedelta(seconds=seconds)
+    if case.approvers and case.obstacle == obstacle:
+        # They were asked already: looking again does not give them more time.
+        deadline = min(deadline, datetime.fromisoformat(case.deadline))
     cases.ask(
         table,
         case=case,
         approvers=found,
         now=now,
-        deadline=ask_at + timedelta(seconds=seconds),
+        deadline=deadline,
         obstacle=obstacle,
         reason=reason,
     )
-    return {"ask_at": f"{ask_at:%Y-%m-%dT%H:%M:%SZ}", "by_hand": obstacle is not None}
+    return {
+        "ask_at": f"{ask_at:%Y-%m-%dT%H:%M:%SZ}",
+        "by_hand": obstacle is not None,
+        "timeout_seconds": max(1, round((deadline - ask_at).total_seconds())),
+    }
 
 
 def why(denied: str, *, account_id: str) -> tuple[Obstacle, str]:

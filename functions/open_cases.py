@@ -69,9 +69,19 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             for account, (row, case) in zip(with_keys, results, strict=True)
         }
     )
+    if not event["detect_only"]:
+        wake_cases_without_keys(found)
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
+
+
+def wake_cases_without_keys(found: dict[str, sweeps.Finding]) -> None:
+    """Have those cases look again whose accounts have no root access key any more."""
+    for account_id, case_id in cases.open_case_ids(table).items():
+        finding = found.get(account_id)
+        if finding and finding.state == AccountState.CLEAN and cases.wake(table, case_id=case_id):
+            log.info("account %s has no root access key: case %s looks again", account_id, case_id)
 
 
 def look_into_account(

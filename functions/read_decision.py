@@ -14,10 +14,13 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"answer": "APPROVED" | "DECLINED" | "NONE", "by", "reason"}`.
+    """`{"case_id"}` -> `{"answer", "by", "reason"}`.
 
-    Raises CaseEndedError.
+    The answer is APPROVED, DECLINED, LOOK_AGAIN if the case was woken, or NONE. Raises
+    CaseEndedError.
     """
+    if cases.was_woken(table, case_id=event["case_id"]):
+        return {"answer": "LOOK_AGAIN", "by": "", "reason": "a sweep saw no root access key"}
     case = cases.close_to_decisions(table, case_id=event["case_id"], now=datetime.now(UTC))
     if case.decision is None:
         return {"answer": "NONE", "by": "", "reason": silence(case)}

@@ -10,13 +10,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
 from rootsweep.accounts import person
 from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.root_access import RootKey, fingerprint
 from rootsweep.table import (
+    OPEN_CASE,
     SCHEMA_VERSION,
     case_key,
     exception_key,
@@ -86,6 +87,7 @@ class Case:
 
     `request_number` counts how often people had to be asked anew because the evidence had changed.
     `approvers` are asked now; `asked` are all who ever were.
+    `woken` says that a sweep has seen the keys gone, so the wait ends and somebody looks again.
     `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
     person. `decision` is final: the approval that completed the quorum, or the first decline.
     """
@@ -114,6 +116,7 @@ class Case:
     approvals: tuple[Decision, ...] = ()
     decision: Decision | None = None
     decided: str = ""
+    woken: bool = False
     task_token: str = ""
     deletion_started_at: str = ""
 
@@ -147,6 +150,7 @@ class Case:
             approvals=tuple(Decision(**approval) for approval in item.get("approvals", [])),
             decision=Decision(**decision) if decision else None,
             decided=item.get("decided", ""),
+            woken="woken" in item,
             task_token=item.get("task_token", ""),
             deletion_started_at=item.get("deletion_started_at", ""),
         )
@@ -273,6 +277,21 @@ def find_open_case(table: Table, *, account_id: str) -> Case | None:
     return load(table, case_id=str(lock["case_id"])) if lock else None
 
 
+def open_case_ids(table: Table) -> dict[str, str]:
+    """The id of each open case, by account id."""
+    found: dict[str, str] = {}
+    query: dict[str, Any] = {
+        "KeyConditionExpression": Key("pk").eq(OPEN_CASE),
+        "ConsistentRead": True,
+    }
+    while True:
+        answer: Any = table.query(**query)
+        found |= {item["sk"]: item["case_id"] for item in answer["Items"]}
+        if "LastEvaluatedKey" not in answer:
+            return found
+        query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
 def load(table: Table, *, case_id: str) -> Case:
     """The case with this id. Raises KeyError if there is none."""
     item = table.get_item(Key=case_key(case_id), ConsistentRead=True).get("Item")
@@ -328,7 +347,9 @@ def record_evidence(
             update += ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
             values |= {":none": [], ":past": [_decision_item(decision) for decision in past]}
         # Without approvers nobody decides before it is clear who is asked now.
-        update += " REMOVE approvals, approvers, decision, decided, task_token"
+        update += " REMOVE woken, approvals, approvers, decision, decided, task_token"
+    else:
+        update += " REMOVE woken"
     _update_open(table, case.id, update, values, names={"#keys": "keys", "#quorum": "quorum"})
 
 
@@ -456,6 +477,39 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
         ReturnValues="ALL_NEW",
     )["Attributes"]
     return Case.from_item(item)
+
+
+def wake(table: Table, *, case_id: str) -> bool:
+    """End the wait of a case that waits for people, so that its evidence is gathered again.
+
+    By the table's stream, like a decision. Returns False if the case does not wait for people.
+    """
+    condition = (
+        Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
+        & Attr("task_token").exists()
+        & Attr("decided").not_exists()
+    )
+    try:
+        # `woken` is what the table's stream is filtered by.
+        _update_open(table, case_id, "SET woken = :yes", {":yes": "YES"}, extra=condition)
+    except CaseEndedError:
+        return False
+    return True
+
+
+def was_woken(table: Table, *, case_id: str) -> bool:
+    """Whether the wait of a case ended because it was woken, and not by a decision or the time."""
+    try:
+        _update_open(
+            table,
+            case_id,
+            "REMOVE task_token",
+            {},
+            extra=Attr("woken").exists() & Attr("decided").not_exists(),
+        )
+    except CaseEndedError:
+        return False
+    return True
 
 
 def close_to_decisions(table: Table, *, case_id: str, now: datetime) -> Case:

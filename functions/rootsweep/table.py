@@ -1,7 +1,7 @@
 """The table: the key of each kind of item. Every item has `schema`, the version of its shape.
 
     CASE#<case id>        CASE                the case, from opening to outcome; never deleted
-    ACCOUNT#<account id>  OPEN_CASE           which case is the open one; exists while there is one
+    OPEN_CASE             <account id>        which case is the open one; exists while there is one
     ACCOUNT#<account id>  EXCEPTION           root keys that may stay until a date: a declined case
     APPROVER#<address>    APPROVER            what is true of an approver, whatever the case
     APPROVER#<address>    REQUEST#<case id>   that an approver is asked about a case
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SCHEMA_VERSION = 1
+OPEN_CASE = "OPEN_CASE"
 
 Key = dict[str, str]
 
@@ -31,7 +32,7 @@ def case_key(case_id: str) -> Key:
 
 def open_case_key(account_id: str) -> Key:
     """The key of the lock that says which case of an account is open."""
-    return {"pk": f"ACCOUNT#{account_id}", "sk": "OPEN_CASE"}
+    return {"pk": OPEN_CASE, "sk": account_id}
 
 
 def exception_key(account_id: str) -> Key:

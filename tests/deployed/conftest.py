@@ -105,6 +105,8 @@ ORGANIZATION = {
         ),
         # Their links are revoked, or expire.
         account(160, key(160)),
+        # Its owner removes the key, and says nothing.
+        account(170, key(170)),
         account(161, key(161)),
     ],
 }

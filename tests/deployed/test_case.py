@@ -201,6 +201,23 @@ def test_the_first_source_that_names_somebody_says_who_is_asked(
     assert (case["approvers"], case["approver_sources"]) == ([approver], [source])
 
 
+def test_keys_that_are_gone_while_nobody_answers_are_resolved_by_the_next_sweep(
+    deployed: Deployed,
+) -> None:
+    deployed.sweep(accounts=["400000000170"])
+    mail = deployed.mail_about("400000000170")
+    deployed.root_of("400000000170").delete_access_key(AccessKeyId="AKIAEXAMPLE000000170")
+    deployed.sweep(accounts=["400000000170"], detect_only=True)
+    assert deployed.case_of("400000000170")["outcome"] == "AWAITING_APPROVAL"
+
+    found = deployed.sweep(accounts=["400000000170"])
+
+    assert found["rows"]["400000000170"]["state"] == "CLEAN"
+    case = deployed.case_when("400000000170", "RESOLVED")
+    assert "decision" not in case
+    assert "No root access key was left" in deployed.browser.get(mail.link).text
+
+
 @pytest.mark.parametrize(
     ("account_id", "raw", "in_mails", "on_the_page", "unit"),
     [

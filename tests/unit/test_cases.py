@@ -13,7 +13,7 @@ from rootsweep.approvals import Quorum
 from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.root_access import fingerprint
-from rootsweep.table import SCHEMA_VERSION
+from rootsweep.table import SCHEMA_VERSION, open_case_key
 
 from .builders import (
     ACCOUNT,
@@ -617,13 +617,13 @@ def without_approvals(table: Any) -> Case:
 
 def without_lock(table: Any) -> Case:
     case = a_decided_case(table)
-    table.delete_item(Key={"pk": f"ACCOUNT#{ACCOUNT}", "sk": "OPEN_CASE"})
+    table.delete_item(Key=open_case_key(ACCOUNT))
     return case
 
 
 def behind_another_open_case(table: Any) -> Case:
     case = a_decided_case(table)
-    table.delete_item(Key={"pk": f"ACCOUNT#{ACCOUNT}", "sk": "OPEN_CASE"})
+    table.delete_item(Key=open_case_key(ACCOUNT))
     open_a_case(table, now=LATER)
     return case
 
@@ -1159,11 +1159,11 @@ def test_every_item_says_which_version_of_the_schema_it_has(table: Any) -> None:
 
     kinds = table.scan(FilterExpression=Attr("schema").eq(SCHEMA_VERSION))["Items"]
     assert {item["sk"].partition("#")[0] for item in kinds} == {
+        ACCOUNT,  # The lock that says which case of the account is open.
         "APPROVER",
         "CASE",
         "EXCEPTION",
         "LINK",
-        "OPEN_CASE",
         "REQUEST",
     }
     assert len(kinds) == len(contents(table))
@@ -1177,3 +1177,70 @@ def test_a_decision_is_made_of_what_the_table_holds() -> None:
 
 def test_an_execution_has_the_name_of_its_case() -> None:
     assert cases.execution_arn(REMEDIATE, "c").endswith(":execution:rootsweep-remediate:c")
+
+
+# -- looking again --------------------------------------------------------------------------------
+
+
+def test_the_open_cases_are_found_by_one_key_to_the_last_page(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"{n:012}" for n in range(5)]
+    opened = {id: a_waiting_case(table, id=id).id for id in ids}
+    end(table, cases.load(table, case_id=opened[ids[0]]))
+    query = table.query
+    monkeypatch.setattr(table, "query", lambda **given: query(**given, Limit=2))
+
+    assert cases.open_case_ids(table) == {id: opened[id] for id in ids[1:]}
+
+
+def test_a_waiting_case_is_woken_and_still_takes_a_decision(table: Any) -> None:
+    case = a_waiting_case(table)
+
+    assert cases.wake(table, case_id=case.id)
+
+    woken = cases.load(table, case_id=case.id)
+    assert (woken.woken, woken.is_decidable) == (True, True)
+    assert cases.decide(table, case=woken, decision=a_decision(case)).decision
+
+
+@pytest.mark.parametrize("make", [a_decided_case, a_gathered_case, open_a_case])
+def test_a_case_that_does_not_wait_for_people_is_not_woken(table: Any, make: Any) -> None:
+    case = make(table)
+    before = contents(table)
+
+    assert not cases.wake(table, case_id=case.id)
+    assert contents(table) == before
+
+
+def test_a_case_that_waits_for_a_removal_by_hand_is_not_woken(table: Any) -> None:
+    case = asked(table, a_waiting_case(table), obstacle=Obstacle.MANAGEMENT_ACCOUNT)
+
+    assert not cases.wake(table, case_id=case.id)
+
+
+def test_a_case_was_woken_however_often_one_asks_until_its_evidence_is_gathered(
+    table: Any,
+) -> None:
+    case = a_waiting_case(table)
+    assert not cases.was_woken(table, case_id=case.id)
+    cases.wake(table, case_id=case.id)
+
+    assert cases.was_woken(table, case_id=case.id)
+    assert cases.was_woken(table, case_id=case.id)
+    assert "task_token" not in item_of(table, case)
+    case = cases.load(table, case_id=case.id)
+    cases.record_evidence(table, case=case, keys=case.keys, quorum=ONE_PERSON, now=LATER)
+
+    assert not cases.was_woken(table, case_id=case.id)
+    assert cases.load(table, case_id=case.id).is_decidable
+
+
+def test_a_decision_counts_more_than_that_the_case_was_woken(table: Any) -> None:
+    case = a_waiting_case(table)
+    cases.wake(table, case_id=case.id)
+    cases.decide(table, case=case, decision=a_decision(case))
+
+    assert not cases.was_woken(table, case_id=case.id)
+    closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    assert closed.decision == a_decision(case)

@@ -114,6 +114,7 @@ def test_people_are_asked_at_the_end_of_the_mail_window_and_have_a_week_from_the
 
     after = cases.load(table, case_id=case.id)
     assert answer["ask_at"] == case.ask_at
+    assert answer["timeout_seconds"] == WEEK.total_seconds()
     assert datetime.fromisoformat(after.deadline) == datetime.fromisoformat(case.ask_at) + WEEK
 
 
@@ -140,6 +141,28 @@ def test_after_the_mail_window_people_are_asked_at_once(table: Any, window: str)
     assert -5 < seconds_from_now(answer["ask_at"]) <= 0
     deadline = cases.load(table, case_id=case.id).deadline
     assert WEEK.total_seconds() - 5 < seconds_from_now(deadline) <= WEEK.total_seconds()
+
+
+def test_looking_again_gives_nobody_more_time(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_approvers, "APPROVAL_TIMEOUT_SECONDS", 1000)
+    case = open_a_case(table)
+    find(case)
+    deadline = cases.load(table, case_id=case.id).deadline
+    monkeypatch.setattr(find_approvers, "APPROVAL_TIMEOUT_SECONDS", 5000)
+
+    answer = find(case)
+
+    assert cases.load(table, case_id=case.id).deadline == deadline
+    assert 990 < answer["timeout_seconds"] <= 1000
+
+
+def test_when_the_time_is_up_looking_again_leaves_a_moment_and_no_more(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_approvers, "APPROVAL_TIMEOUT_SECONDS", -1000)
+    case = open_a_case(table)
+
+    assert [find(case)["timeout_seconds"] for _ in range(2)] == [1, 1]
 
 
 def test_an_approval_and_a_removal_have_deadlines_of_their_own(

@@ -501,3 +501,44 @@ def test_a_sweep_that_meets_others_every_time_says_that_it_opened_no_case(
     assert "no case" in row["reason"]
     assert contents(table) == []
     assert stepfunctions.started == 0
+
+
+# -- cases whose keys are gone --------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_a_case_whose_account_is_clean_by_now_looks_again(table: Any, files: SweepFiles) -> None:
+    gone, there = a_waiting_case(table, id=CLEAN), a_waiting_case(table)
+    files.write_findings(
+        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+    )
+
+    assert run()["cases_opened"] == 0
+
+    assert cases.load(table, case_id=gone.id).woken
+    assert not cases.load(table, case_id=there.id).woken
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+@pytest.mark.parametrize("state", [AccountState.UNKNOWN, None])
+def test_an_account_that_was_not_seen_clean_wakes_nobody(
+    table: Any, files: SweepFiles, state: AccountState | None
+) -> None:
+    case = a_waiting_case(table, id=CLEAN)
+    files.write_findings(0, [Finding(CLEAN, state, "why")] if state else [])
+
+    run()
+
+    assert not cases.load(table, case_id=case.id).woken
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_detecting_wakes_nobody(table: Any, files: SweepFiles) -> None:
+    case = a_waiting_case(table, id=CLEAN)
+    files.write_findings(0, [Finding(CLEAN, AccountState.CLEAN)])
+    before = contents(table)
+
+    run(detect_only=True)
+
+    assert contents(table) == before
+    assert not cases.load(table, case_id=case.id).woken

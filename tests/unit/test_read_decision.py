@@ -93,3 +93,12 @@ def test_a_case_that_ended_without_a_decision_has_none_to_read(table: Any) -> No
 
     with pytest.raises(CaseEndedError):
         read(case)
+
+
+def test_a_woken_case_looks_again_and_stays_open(table: Any) -> None:
+    case = a_waiting_case(table)
+    cases.wake(table, case_id=case.id)
+
+    for _ in range(2):
+        assert read(case)["answer"] == "LOOK_AGAIN"
+    assert cases.load(table, case_id=case.id).is_decidable

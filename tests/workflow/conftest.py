@@ -111,12 +111,13 @@ def world(
         for name in ("request_approval", "request_manual_removal"):
             post = replace(modules[name].post, ses=mailbox)
             monkeypatch.setattr(modules[name], "post", post)
+        monkeypatch.setattr(modules["find_approvers"], "APPROVAL_TIMEOUT_SECONDS", approval_seconds)
         for name in ("find_approvers", "request_manual_removal"):
             monkeypatch.setattr(modules[name], "MANUAL_REMOVAL_TIMEOUT_SECONDS", removal_seconds)
         topic_arn = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
         machine = boto3.client("stepfunctions").create_state_machine(
             name="remediate",
-            definition=definition(topic_arn=topic_arn, approval_seconds=approval_seconds),
+            definition=definition(topic_arn=topic_arn),
             roleArn=f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/any",
         )
         topic = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[topic_arn]
@@ -127,12 +128,11 @@ def world(
         yield make
 
 
-def definition(*, topic_arn: str, approval_seconds: int) -> str:
+def definition(*, topic_arn: str) -> str:
     """The shipped definition as it is deployed, but for its patience with errors."""
     shipped = (REPOSITORY / "statemachine" / "remediate.asl.yaml").read_text()
     values = {
         "AlertTopicArn": topic_arn,
-        "ApprovalTimeoutSeconds": str(approval_seconds),
     }
 
     def substitute(match: re.Match[str]) -> str:

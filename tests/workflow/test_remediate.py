@@ -421,6 +421,50 @@ def test_ending_the_wait_without_a_decision_in_the_table_deletes_nothing(
     assert here.root.attempts == []
 
 
+def wake(here: World) -> None:
+    """What a sweep does that finds the account clean, and the stream after it."""
+    assert cases.wake(here.table, case_id=here.started)
+    item = here.item
+    assert item["woken"] == {"S": "YES"}, "the stream's filter lets this through"
+    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": item}}
+    here.handlers["deliver_decision"]({"Records": [record]}, None)
+
+
+def test_keys_that_went_while_people_thought_end_the_wait_as_resolved(world: MakeWorld) -> None:
+    here = world()
+    here.start()
+    here.mail(1)
+    here.root.keys.clear()
+
+    wake(here)
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.RESOLVED)
+    assert states.count("Gather evidence") == 2
+    assert states.count("Request approval") == 1
+    assert here.root.attempts == []
+    assert here.alerts == []
+
+
+def test_a_case_that_was_woken_in_vain_waits_on_and_mails_nobody(world: MakeWorld) -> None:
+    here = world()
+    here.start()
+    mail = here.mail(1)
+    deadline = here.case.deadline
+
+    wake(here)
+    with patience("the second wait") as waiting:
+        while waiting():
+            if here.case.task_token and not here.case.woken:
+                break
+
+    assert len(here.mailbox.texts) == 1
+    assert here.case.deadline == deadline
+    here.approve(mail)
+    here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+
+
 def test_no_task_token_is_in_what_the_execution_ends_with(world: MakeWorld) -> None:
     here = world()
 
