@@ -24,6 +24,7 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST")
 MAX_BODY_BYTES = 20_480
 # So many fit into a page of 30 KB, however long their names are and whatever has to be escaped.
 CASES_OF_A_PAGE = 15
+MOST_APPROVED = 5
 CASE_ID = re.compile(r"[0-9]{12}-[0-9]{8}T[0-9]{6}Z")
 log = logging.getLogger()
 dynamodb = boto3.resource(
@@ -69,8 +70,21 @@ def answer(event: dict[str, Any], *, now: datetime) -> Answer:
         return 404, messages.notice_page("not_found")
     if link.is_expired:
         return 410, messages.notice_page("expired")
+    if link.is_revoked:
+        return 410, messages.notice_page("revoked")
     query = event.get("queryStringParameters") or {}
-    visit = Visit(link, secret, waiting(link), now)
+    asked = open_cases(link)
+    visit = Visit(
+        link,
+        secret,
+        [case for case in asked if case.waits_for(link.approver) or case.is_for_people_to_remove],
+        [
+            case
+            for case in asked
+            if case.takes_decision_of(link.approver) and not case.waits_for(link.approver)
+        ],
+        now,
+    )
     after = query.get("after") or ""
     if method == "POST":
         return post(event, visit, after=after)
@@ -84,11 +98,16 @@ def answer(event: dict[str, Any], *, now: datetime) -> Answer:
 
 
 class Visit(NamedTuple):
-    """A request that came with a good link: whose it is, and which of their cases wait."""
+    """A request that came with a good link: whose it is, and what is open for them.
+
+    `waiting` waits for them: for a decision, or for a removal by hand. `approved` are those that
+    they have approved and that wait for somebody else.
+    """
 
     link: approvers.Link
     secret: str
     waiting: list[cases.Case]
+    approved: list[cases.Case]
     now: datetime
 
     @property
@@ -101,16 +120,11 @@ class Visit(NamedTuple):
         return sum(each.id != case.id for each in self.waiting)
 
 
-def waiting(link: approvers.Link) -> list[cases.Case]:
-    """The cases that this link opens and that wait: for its approver, or for a removal by hand."""
+def open_cases(link: approvers.Link) -> list[cases.Case]:
+    """The cases that this link opens, that have not ended and that ask its approver."""
     requests = approvers.open_requests(table, approver=link.approver)
     ids = [request.case_id for request in requests if link.opens(request)]
-    return [
-        case
-        for case in cases.load_many(dynamodb, table, ids)
-        if case.asks(link.approver)
-        and (case.waits_for(link.approver) or case.is_for_people_to_remove)
-    ]
+    return [case for case in cases.load_many(dynamodb, table, ids) if case.asks(link.approver)]
 
 
 def show_one(visit: Visit, case_id: str) -> Answer:
@@ -253,7 +267,9 @@ def moment_of(case: cases.Case) -> str:
         return "decided"
     if case.ended_at:
         return "ended"
-    return "not_yours" if case.is_decidable else "not_yet"
+    if case.is_decidable:
+        return "not_yours"
+    return "too_late" if case.decided else "not_yet"
 
 
 def notice(visit: Visit, case: cases.Case) -> str:
@@ -285,10 +301,8 @@ def decision_page(
 
 def shown_again(form: Form) -> Form:
     """What was typed, as much of it as a page has room for."""
-    return {
-        name: value.replace("\r\n", "\n")[: approvals.REASON_LENGTH + 1]
-        for name, value in form.items()
-    }
+    most = {"reason": approvals.REASON_LENGTH + 1}
+    return {name: value.replace("\r\n", "\n")[: most.get(name, 40)] for name, value in form.items()}
 
 
 def list_page(
@@ -319,5 +333,6 @@ def list_page(
         now=visit.now,
         form=shown_again(form or {}),
         selected=selected,
+        approved=visit.approved[:MOST_APPROVED],
         error=error,
     )

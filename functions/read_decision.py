@@ -33,10 +33,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 def silence(case: cases.Case) -> str:
     """What happened instead of a decision."""
-    if not case.approvals:
-        return "nobody answered in time"
-    people = ", ".join(approval.by for approval in case.approvals)
-    return (
-        f"approved in time by {people} only, and {case.quorum} people have to approve, because "
-        f"{case.quorum_reason}"
-    )
+    reason = "nobody answered in time"
+    if case.approvals:
+        people = ", ".join(approval.by for approval in case.approvals)
+        reason = (
+            f"approved in time by {people} only, and {case.quorum} people have to approve, because "
+            f"{case.quorum_reason}"
+        )
+    if case.unreachable:
+        reason += f"; no mail reached {', '.join(sorted(case.unreachable))}"
+    return reason

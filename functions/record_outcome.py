@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 
 from rootsweep import cases
-from rootsweep.text import plain
+from rootsweep.text import plain, unlinked
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
@@ -32,7 +32,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {
         "case_id": case.id,
         "account_id": case.account_id,
-        "account_name": plain(case.account_name),
+        "account_name": unlinked(plain(case.account_name)),
         "outcome": case.outcome,
         "reason": plain(case.reason, 1000),
         "decided_by": case.decided_by,

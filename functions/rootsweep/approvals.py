@@ -133,6 +133,15 @@ def choice_from(
             "count",
             f"You selected {selected}. Type that number to approve the deletion of their keys.",
         )
+    if not account_id:
+        # One form has both buttons: who has said why keys stay, and until when, wants to keep them.
+        for field in ("until", "reason"):
+            if form.get(field, "").strip():
+                raise FormError(
+                    field,
+                    "This is for keeping the keys. Empty it to delete them, or press the button "
+                    "below to keep them.",
+                )
     return Choice(Answer.APPROVED, reason)
 
 

@@ -65,6 +65,7 @@ class Link:
     created_at: str
     expires_at: str
     is_expired: bool = False
+    is_revoked: bool = False
 
     def opens(self, request: Request | None) -> bool:
         """Whether its approver was asked about this before the link was made."""
@@ -102,7 +103,8 @@ def find_link(table: Table, *, secret: str, now: datetime) -> Link | None:
         approver=item["approver"],
         created_at=item["created_at"],
         expires_at=item["expires_at"],
-        is_expired=item["expires_at"] < iso(now) or item["created_at"] < valid_from,
+        is_expired=item["expires_at"] < iso(now),
+        is_revoked=item["created_at"] < valid_from,
     )
 
 

@@ -85,8 +85,9 @@ class Decision:
 class Case:
     """A case as the table holds it. Times are ISO 8601 in UTC.
 
-    `request_number` counts how often people had to be asked anew because the evidence had changed.
-    `approvers` are asked now; `asked` are all who ever were.
+    `request_number` counts the requests: the first one, and each time that people had to be asked
+    anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now;
+    `asked` are all who ever were, `unreachable` those of them whose mail SES refused.
     `woken` says that a sweep has seen the keys gone, so the wait ends and somebody looks again.
     `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
     person. `decision` is final: the approval that completed the quorum, or the first decline.
@@ -110,6 +111,7 @@ class Case:
     request_number: int = 0
     approvers: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
+    unreachable: frozenset[str] = frozenset()
     deadline: str = ""
     obstacle: Obstacle | None = None
     reason: str = ""
@@ -144,6 +146,7 @@ class Case:
             request_number=int(item.get("request_number", 0)),
             approvers=tuple(item.get("approvers", [])),
             asked=frozenset(item.get("asked", ())),
+            unreachable=frozenset(item.get("unreachable", ())),
             deadline=item.get("deadline", ""),
             obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
@@ -413,6 +416,11 @@ def ask(
             raise
         raise CaseEndedError(f"case {case.id} does not exist or has ended") from error
     return load(table, case_id=case.id)
+
+
+def note_unreachable(table: Table, *, case_id: str, approvers: set[str]) -> None:
+    """Add to the case whose mail SES refused. Raises CaseEndedError."""
+    _update_open(table, case_id, "ADD unreachable :approvers", {":approvers": approvers})
 
 
 def await_approval(table: Table, *, case_id: str, task_token: str) -> Case:

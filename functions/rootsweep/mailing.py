@@ -6,6 +6,8 @@ turn it is writes for all the others, under a lock in the table; the others find
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +15,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from rootsweep import approvals, approvers, cases, messages
 from rootsweep.errors import MailPendingError
+from rootsweep.table import iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
     from mypy_boto3_sesv2 import SESV2Client
 
+log = logging.getLogger()
 # The functions that mail are ended by Lambda after a minute; then the lock is free again.
 LOCK = timedelta(seconds=70)
 PATIENCE_SECONDS = 40
@@ -41,18 +47,31 @@ class Post:
 def see_to_it(post: Post, case: cases.Case) -> None:
     """Return when each approver of the case has a mail about its present request.
 
-    Repeating it sends nothing twice, unless a function died between sending a mail and noting that.
-    Raises MailPendingError, ClientError.
+    If SES refuses the address of one, that is noted in the case and the others are enough. It sends
+    nothing twice, unless a function died between sending a mail and noting that. Raises
+    MailPendingError, ClientError.
     """
     patience_ends = time.monotonic() + PATIENCE_SECONDS
-    errors = []
+    errors: dict[str, Exception] = {}
     for approver in case.approvers:
         try:
             _see_to_one(post, case, approver, patience_ends)
-        except Exception as error:  # An address that SES refuses must not keep the others waiting.
-            errors.append(error)
+        except Exception as error:  # The others must not wait for it.
+            log.warning("case %s: no mail to %s: %s", case.id, approver, error)
+            errors[approver] = error
+    for problem in errors.values():
+        if len(errors) == len(case.approvers) or not _is_refusal(problem):
+            raise problem
     if errors:
-        raise errors[0]
+        cases.note_unreachable(post.table, case_id=case.id, approvers=set(errors))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether SES will not take this mail, however often it is tried (SES API v2, SendEmail)."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in (
+        "BadRequestException",
+        "MessageRejected",
+    )
 
 
 def _see_to_one(post: Post, case: cases.Case, approver: str, patience_ends: float) -> None:
@@ -63,13 +82,13 @@ def _see_to_one(post: Post, case: cases.Case, approver: str, patience_ends: floa
             post.table, approver=approver, holder=holder, now=now, until=now + LOCK
         ):
             try:
-                _write(post, approver)
+                _write(post, approver, case)
             finally:
                 approvers.unlock_mails(post.table, approver=approver, holder=holder)
             return
         if time.monotonic() > patience_ends:
             raise MailPendingError(f"case {case.id}: {approver} is still being written to")
-        time.sleep(0.5)
+        time.sleep(random.uniform(0.5, 1.5))  # noqa: S311 - so that many do not come at once
 
 
 def _is_mailed(post: Post, case: cases.Case, approver: str) -> bool:
@@ -77,8 +96,8 @@ def _is_mailed(post: Post, case: cases.Case, approver: str) -> bool:
     return request is not None and request.mailed >= case.request_number
 
 
-def _write(post: Post, approver: str) -> None:
-    """One mail about all that this approver was not yet told."""
+def _write(post: Post, approver: str, about: cases.Case) -> None:
+    """One mail about all that this approver was not yet told and has to be asked by now."""
     requests = {
         request.case_id: request
         for request in approvers.open_requests(post.table, approver=approver)
@@ -88,11 +107,13 @@ def _write(post: Post, approver: str) -> None:
         for case in cases.load_many(post.dynamodb, post.table, requests)
         if case.asks(approver) and (case.is_for_people_to_remove or case.waits_for(approver))
     ]
-    due = [case for case in asked if requests[case.id].mailed < case.request_number]
-    if not due:
-        return  # Decided or ended meanwhile: there is nothing to ask.
     # The link is younger than all that it has to open.
     now = datetime.now(UTC)
+    untold = [case for case in asked if requests[case.id].mailed < case.request_number]
+    # The cases of a sweep that still gathers come together, in a mail of their own.
+    due = [case for case in untold if case.id == about.id or case.ask_at <= iso(now)]
+    if not due:
+        return  # Decided or ended meanwhile: there is nothing to ask.
     secret = approvals.new_link_secret()
     expires_at = max(datetime.fromisoformat(case.deadline) for case in due)
     approvers.save_link(
@@ -106,7 +127,7 @@ def _write(post: Post, approver: str) -> None:
         due,
         approver=approver,
         page_url=f"{post.approval_url}/{secret}",
-        waiting_longer=len(asked) - len(due),
+        waiting_longer=len(asked) - len(untold),
         threads=[thread for case in due if (thread := requests[case.id].thread)],
         now=now,
     )

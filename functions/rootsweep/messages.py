@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from rootsweep.text import plain, unlinked
+from rootsweep.text import plain, quoted, unlinked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -81,6 +81,10 @@ class Mail:
             ]
         answer = ses.send_email(
             FromEmailAddress=sender,
+            # Tracking would lead the link over an address of SES and into its events.
+            ConfigurationOverrides={
+                "Tracking": {"ClickTrackingEnabled": "DISABLED", "OpenTrackingEnabled": "DISABLED"}
+            },
             Destination={"ToAddresses": [self.to]},
             Content={
                 "Simple": {
@@ -124,8 +128,8 @@ def request_mail(
         "to_decide": [case for case in cases if not case.obstacle],
         "to_remove": [case for case in cases if case.obstacle],
         "shown": LINES_OF_A_MAIL,
-        "deadline": min(case.deadline for case in cases),
-        "approver": approver,
+        "deadline": min((case.deadline for case in cases if not case.obstacle), default=""),
+        "removal_deadline": min((case.deadline for case in cases if case.obstacle), default=""),
         "page_url": page_url,
         "waiting_longer": waiting_longer,
         "now": now,
@@ -180,12 +184,14 @@ def list_page(
     now: datetime,
     form: Mapping[str, str],
     selected: Collection[str],
+    approved: Sequence[Case] = (),
     error: FormError | None = None,
 ) -> str:
     """The page with one part of an approver's cases, to decide about one by one or together.
 
     The part starts with number `first` of `total` and the next one is at `next_page`. `tokens` are
-    those of the cases that can be decided, by case id.
+    those of the cases that can be decided, by case id; `approved` are some that the approver has
+    approved and that need somebody else, too.
     """
     return _render(
         "list_page.html",
@@ -199,6 +205,7 @@ def list_page(
         now=now,
         form=form,
         selected=selected,
+        approved=approved,
         error=error,
     )
 
@@ -228,7 +235,7 @@ def notice_page(
 def _subject(cases: Sequence[Case], now: datetime) -> str:
     if len(cases) == 1:
         # Nor may a name be an encoded word, which mail programs decode (RFC 2047).
-        name = unlinked(plain(cases[0].account_name, 60)).replace("=?", "= ?")
+        name = quoted(cases[0].account_name, 60).replace("=?", "= ?")
         return f"[Rootsweep] Root access keys in {name} ({cases[0].account_id})"
     return f"[Rootsweep] Root access keys in {len(cases)} accounts, {now:%-d %B %Y}"
 
@@ -287,6 +294,7 @@ _environment.filters |= {
     "day": _day,
     "minute": _minute,
     "ago": _ago,
+    "quoted": quoted,
     "unlinked": unlinked,
 }
 _environment.filters["evidence_line"] = _evidence_line

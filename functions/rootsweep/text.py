@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_HOST = re.compile(r"(?<=\w)\.(?=[A-Za-z]{2})")
+# Dots as IDNA knows them, before the letters of any script.
+_HOST = re.compile(r"(?<=\w)([.\u3002\uff0e\uff61])(?=[^\W\d_])")
 
 
 # Characters that are letters or marks by their category and nothing to the eye.
@@ -28,4 +29,9 @@ def plain(text: object, limit: int = 200) -> str:
 
 def unlinked(text: str) -> str:
     """Plain text of which no mail program makes a link: https: //evil. example. com."""
-    return _HOST.sub(". ", text.replace("://", ": //"))
+    return _HOST.sub(r"\1 ", text.replace("://", ": //"))
+
+
+def quoted(text: object, limit: int = 200) -> str:
+    """A name from outside, in quotation marks: what is in them does not read as our own words."""
+    return '"' + unlinked(plain(text, limit)).replace('"', "'") + '"'

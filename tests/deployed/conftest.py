@@ -329,7 +329,8 @@ class Deployed:
             event
             for execution in self.executions()
             for event in self.history(execution["executionArn"])
-            if event["type"] != "TaskScheduled"
+            if "waitForTaskToken"
+            not in event.get("taskScheduledEventDetails", {}).get("resource", "")
         ]
 
     def log_lines(self) -> list[str]:

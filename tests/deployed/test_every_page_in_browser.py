@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -94,6 +95,7 @@ def pages() -> dict[str, str]:
             now=NOW,
             form=TYPED if error else {},
             selected=[known["two"].id] if error else [],
+            approved=[known["approved"]],
             error=error,
         )
 
@@ -139,6 +141,8 @@ def pages() -> dict[str, str]:
         "by-hand": notice("by_hand", "by_hand"),
         "superseded": notice("superseded", "one"),
         "not-yours": notice("not_yours", "one"),
+        "too-late": notice("too_late", "one"),
+        "revoked": messages.notice_page("revoked"),
         "past": messages.notice_page(
             "nothing_waits", cases=[known["decided"], known["remediated"]], approver=APPROVER
         ),
@@ -205,6 +209,25 @@ def test_a_keyboard_is_enough_and_shows_where_one_is(page_at: PageAt) -> None:
         assert name in names
     # In the order in which they are read.
     assert names.index("case") < names.index("count") < names.index("reason")
+
+
+def test_the_enter_key_deletes_nothing_on_the_list(page_at: PageAt, traffic: Traffic) -> None:
+    page = serve(page_at(javascript=False), pages())
+    for field in ("count", "until"):
+        page.goto(f"{ORIGIN}/list")
+        page.get_by_role("checkbox").first.check()
+        page.locator("#count").fill("1")
+        page.locator("#reason").fill("keep these")
+        page.locator("#until").fill("2026-05-01")
+        page.locator(f"#{field}").press("Enter")
+    page.get_by_role("button", name="Keep the keys").click()
+
+    posted = [
+        parse_qs(request.post_data or "", keep_blank_values=True)["decision"]
+        for request in traffic.requests
+        if request.method == "POST"
+    ]
+    assert posted == [[""], [""], ["decline"]]
 
 
 def test_errors_lead_to_their_field(page_at: PageAt) -> None:

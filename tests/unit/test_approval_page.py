@@ -485,7 +485,9 @@ def test_a_link_is_good_to_its_last_second(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_a_revoked_link_is_an_expired_one(table: Any, case: Case, method: str) -> None:
+def test_a_revoked_link_opens_nothing_and_does_not_say_that_nothing_waits(
+    table: Any, case: Case, method: str
+) -> None:
     key = approver_key(APPROVER.upper())
     table.put_item(Item={**key, "links_valid_from": iso(NOW + timedelta(seconds=1))})
     before = contents(table)
@@ -494,6 +496,7 @@ def test_a_revoked_link_is_an_expired_one(table: Any, case: Case, method: str) -
 
     assert status == 410
     assert case.account_id not in page
+    assert "nothing waits" not in page
     assert contents(table) == before
 
 
@@ -1059,7 +1062,7 @@ def test_several_cases_are_declined_at_once_each_with_reason_and_end(
 
 def test_what_happened_meanwhile_to_some_is_told_and_the_others_are_recorded(table: Any) -> None:
     eight = several(table, 8)
-    good, superseded, decided, ended, by_hand, not_yours, not_yet, unopened = eight
+    good, superseded, decided, ended, by_hand, not_yours, too_late, unopened = eight
     body = (
         approving_all([*eight, foreign_case(table)])
         + "&"
@@ -1071,7 +1074,7 @@ def test_what_happened_meanwhile_to_some_is_told_and_the_others_are_recorded(tab
     cases.record_outcome(table, case_id=ended.id, outcome=Outcome.RESOLVED, reason="", now=NOW)
     asked(table, by_hand, obstacle=Obstacle.ROOT_SESSION_DENIED)
     asked(table, not_yours, DEPUTY)
-    cases.close_to_decisions(table, case_id=not_yet.id, now=NOW)
+    cases.close_to_decisions(table, case_id=too_late.id, now=NOW)
     table.delete_item(Key=request_key(APPROVER, unopened.id))
     before = {item["pk"]: item for item in contents(table)}
 
@@ -1085,11 +1088,11 @@ def test_what_happened_meanwhile_to_some_is_told_and_the_others_are_recorded(tab
     assert good.account_id in recorded
     for case, words in (
         (superseded, "its evidence has changed since the page was made"),
-        (decided, "somebody has decided meanwhile"),
+        (decided, f"deletion declined by {APPROVER} on 4 March 2026"),
         (ended, "its case has ended meanwhile"),
         (by_hand, "somebody has to remove its keys by hand"),
         (not_yours, "somebody else is asked about this account now"),
-        (not_yet, "its evidence is being gathered anew"),
+        (too_late, "the time to decide is over"),
     ):
         assert f"{case.account_name} ({case.account_id}): {words}" in not_recorded
     for hidden in (unopened.account_id, "foreign-name", "777777777777", "x.y"):
@@ -1294,7 +1297,7 @@ def test_of_several_decisions_one_that_was_overtaken_is_told(
     status, html = ask("POST", approving_all(three))
 
     assert status == 200
-    assert f"({three[0].account_id}): somebody has decided meanwhile" in Page(html).text
+    assert f"({three[0].account_id}): deletion declined by {DEPUTY}" in Page(html).text
     assert answers(table, three) == [Answer.DECLINED, Answer.APPROVED, Answer.APPROVED]
 
 
@@ -1626,12 +1629,21 @@ def test_a_good_link_to_nothing_at_all_says_that_nothing_waits(table: Any, case:
 
 
 def test_while_the_evidence_is_gathered_the_page_asks_for_patience(table: Any, case: Case) -> None:
-    cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    keys = [a_key(), a_key(SECOND)]
+    cases.record_evidence(table, case=case, keys=keys, quorum=ONE_PERSON, now=LATER)
 
     status, page = ask("GET")
 
     assert status == 200
     assert Page(page).heading == "This case is not ready for a decision yet"
+
+
+def test_when_the_time_is_up_the_page_says_so(table: Any, case: Case) -> None:
+    cases.close_to_decisions(table, case_id=case.id, now=LATER)
+
+    for status, page in (ask("GET"), ask("POST", approving(case))):
+        assert status in (200, 409)
+        assert Page(page).heading == "The time to decide is over"
 
 
 def test_a_case_that_waits_for_removal_by_hand_gives_the_steps_and_no_buttons(
@@ -1655,8 +1667,8 @@ def test_every_notice_has_a_moment_on_this_page() -> None:
 
     assert set(re.findall(r'^  "(\w+)": ', source, re.MULTILINE)) == {
         *("recorded", "decided", "ended", "by_hand", "not_yet", "superseded", "not_yours"),
-        *("nothing_waits", "not_found", "expired", "bad_request", "too_large", "method"),
-        "try_again",
+        *("nothing_waits", "not_found", "expired", "revoked", "bad_request", "too_large"),
+        *("too_late", "method", "try_again"),
     }
 
 
@@ -1929,3 +1941,16 @@ def test_a_reason_of_many_lines_is_kept_whole_or_refused(table: Any, case: Case)
     assert status == 200
     assert decision
     assert decision.reason == " ".join(lines)
+
+
+def test_from_the_list_there_is_a_way_back_to_what_one_has_approved(table: Any) -> None:
+    cases_of_two = several(table, 3, quorum=TWO_PEOPLE, approvers=[APPROVER, DEPUTY])
+
+    _, results = ask("POST", approving_all(cases_of_two[:1]))
+    _, listed = ask("GET")
+
+    for html in (results, listed):
+        assert f"?case={cases_of_two[0].id}" in [link["href"] for link in Page(html).all("a")]
+    assert Page(listed).boxes == [case.id for case in cases_of_two[1:]]
+    _, page = ask("GET", query={"case": cases_of_two[0].id})
+    assert "You may take it back" in page

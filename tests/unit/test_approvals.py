@@ -111,9 +111,16 @@ def test_a_choice_becomes_the_decision_of_one_person_about_exactly_this_evidence
 
 @pytest.mark.parametrize("typed", ["2", " 2 "])
 def test_whoever_types_how_many_are_selected_approves_them(typed: str) -> None:
-    form = {"decision": "approve", "count": typed, "reason": "old ones"}
+    form = {"decision": "approve", "count": typed, "reason": " ", "until": ""}
 
-    assert choice_about(2, form) == Choice(Answer.APPROVED, "old ones")
+    assert choice_about(2, form) == Choice(Answer.APPROVED)
+
+
+@pytest.mark.parametrize("field", ["reason", "until"])
+def test_whoever_filled_in_why_keys_of_a_list_stay_does_not_delete_them(field: str) -> None:
+    filled = {"decision": "approve", "count": "2", field: "2026-05-01"}
+
+    assert refusal(filled, selected=2).field == field
 
 
 @pytest.mark.parametrize("typed", ["", "1", "3", "22", "2.0", "+2", "two", ACCOUNT, "٢", "²"])

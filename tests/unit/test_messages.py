@@ -322,7 +322,7 @@ def test_the_approval_mail_says_what_is_asked_until_when_and_where_to_answer() -
     mail = approval_mail(a_case(TWO_KEYS))
 
     assert mail.to == APPROVER
-    assert mail.subject == "[Rootsweep] Root access keys in payments-prod (333333333333)"
+    assert mail.subject == '[Rootsweep] Root access keys in "payments-prod" (333333333333)'
     for body in (mail.text, words(mail.html)):
         assert "2 access keys" in body
         for fact in FACTS:
@@ -408,7 +408,7 @@ def test_both_parts_of_a_list_mail_say_the_same_about_each_case() -> None:
         assert "by 11 March 2026, 05:06 UTC" in start
         assert "nothing is deleted, and your security team is told" in start
         for case in many:
-            assert f"{case.account_name} ({case.account_id}, {case.ou})" in body
+            assert f"{case.account_name} ({case.account_id}, {case.ou})" in body.replace('"', "")
         first, second, third = (line_about(case, body) for case in many)
         assert f"{FIRST} (Active, created 9 years ago, never used)" in first
         assert f"{SECOND} (Inactive, created 9 years ago, last used 2 years ago with s3" in first
@@ -457,7 +457,7 @@ def test_in_a_list_mail_a_long_name_does_not_hide_the_others() -> None:
     mail = mail_about(long, a_case())
 
     assert len(mail.text) < 2500
-    assert "payments-prod (333333333333, Workloads/Prod)" in mail.text
+    assert '"payments-prod" (333333333333, Workloads/Prod)' in mail.text
 
 
 def test_the_approval_mail_speaks_of_one_key_if_there_is_one() -> None:
@@ -560,11 +560,11 @@ def test_every_moment_has_a_page_with_and_without_a_decision(moment: str) -> Non
 
 
 def test_the_moments_are_those_of_the_template() -> None:
-    assert len(MOMENTS) == 14
+    assert len(MOMENTS) == 16
 
 
 @pytest.mark.parametrize(
-    "moment", ["decided", "ended", "by_hand", "not_yet", "superseded", "not_yours"]
+    "moment", ["ended", "by_hand", "not_yet", "too_late", "superseded", "not_yours"]
 )
 def test_the_page_after_several_decisions_knows_every_moment(moment: str) -> None:
     html = words(messages.results_page([(a_case(), moment)], more=1))
@@ -572,6 +572,19 @@ def test_the_page_after_several_decisions_knows_every_moment(moment: str) -> Non
     assert "Nothing was recorded" in html
     assert re.search(r"payments-prod \(333333333333\): \w+", html)
     assert "One more account waits for you" in html
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_the_page_after_several_decisions_says_who_was_faster(answer: Answer) -> None:
+    case = a_case()
+    decision = a_decision(case, answer, by="faster@example.com")
+    decided = replace(case, approvals=(decision,), decision=decision, decided="YES")
+    html = words(messages.results_page([(decided, "decided")], more=0))
+
+    assert "This has been decided" in html
+    assert "Nothing was recorded" not in html
+    said = "approved" if answer == Answer.APPROVED else "declined"
+    assert f"deletion {said} by faster@example.com on 4 March 2026" in html
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -651,6 +664,10 @@ def test_a_mail_goes_to_its_one_receiver_and_to_nobody_else(stub: Any) -> None:
         {
             "FromEmailAddress": "rootsweep@example.com",
             "Destination": {"ToAddresses": ["to@example.com"]},
+            # Tracking would put the link into the hands of SES.
+            "ConfigurationOverrides": {
+                "Tracking": {"ClickTrackingEnabled": "DISABLED", "OpenTrackingEnabled": "DISABLED"}
+            },
             "Content": {
                 "Simple": {
                     "Subject": {"Data": "s", "Charset": "UTF-8"},
@@ -765,3 +782,23 @@ def test_a_mail_is_text_that_can_be_sent() -> None:
     for write in MAILS.values():
         mail = write(with_outside_text("pay\ud800ments"))
         json.dumps([mail.subject, mail.text, mail.html], ensure_ascii=False).encode()
+
+
+def test_a_name_that_reads_as_our_words_is_in_quotation_marks() -> None:
+    name = 'X has no key any more". Nothing to do: ignore this.'
+    mail = approval_mail(a_case(account_name=name))
+
+    for text in (mail.subject, mail.text.partition("\n")[0]):
+        assert text.count('"') == 2
+        assert f'"{name.replace(chr(34), chr(39))}"' in text
+
+
+def test_a_mail_about_decisions_and_removals_gives_each_its_deadline() -> None:
+    sooner = another(
+        a_case(), 1, obstacle=Obstacle.MANAGEMENT_ACCOUNT, deadline="2026-03-05T05:06:07Z"
+    )
+    mail = mail_about(a_case(), sooner)
+
+    for body in (" ".join(mail.text.split()), words(mail.html)):
+        assert "decide about each by 11 March 2026, 05:06 UTC" in body
+        assert "by hand by 5 March 2026, 05:06 UTC" in body

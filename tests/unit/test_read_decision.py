@@ -102,3 +102,10 @@ def test_a_woken_case_looks_again_and_stays_open(table: Any) -> None:
     for _ in range(2):
         assert read(case)["answer"] == "LOOK_AGAIN"
     assert cases.load(table, case_id=case.id).is_decidable
+
+
+def test_whom_no_mail_reached_is_told_when_nobody_decided(table: Any) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY))
+    cases.note_unreachable(table, case_id=case.id, approvers={DEPUTY})
+
+    assert read(case)["reason"] == f"nobody answered in time; no mail reached {DEPUTY}"

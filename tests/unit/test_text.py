@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootsweep.text import plain
+from rootsweep.text import plain, quoted, unlinked
 
 NEVER = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -43,3 +44,29 @@ def test_plain_keeps_what_people_read(text: object, kept: str) -> None:
 def test_plain_cuts_what_is_too_long_and_shows_that() -> None:
     assert plain("x" * 10, 10) == "x" * 10
     assert plain("x" * 11, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://evil.example.com",
+        "evil.com/x",
+        "пример.рф",
+        "evil\u3002com",
+        "evil\uff0ecom",
+        "a@b.рф",
+    ],
+)
+def test_no_mail_program_makes_a_link_of_a_name(text: str) -> None:
+    shown = unlinked(text)
+
+    assert "://" not in shown
+    assert not re.search(r"\w[.\u3002\uff0e\uff61]\w", shown)
+
+
+def test_numbers_and_sentences_stay_as_they_are() -> None:
+    assert unlinked("payments 2.0, 10 % of it. Really") == "payments 2.0, 10 % of it. Really"
+
+
+def test_quotation_marks_cannot_be_closed_from_inside() -> None:
+    assert quoted('a" b\nc') == '"a\' b c"'
