@@ -339,7 +339,9 @@ def test_a_revoked_or_expired_link_says_so_and_decides_nothing(deployed: Deploye
         for query in ("", f"?case={case_id}"):
             page = deployed.browser.get(link + query)
             assert page.status_code == 410
-            assert "This link has expired" in page.text
+            assert (
+                f"This link has {'been revoked' if account == REVOKED else 'expired'}" in page.text
+            )
             assert account not in page.text
             assert deployed.browser.head(link + query).status_code == 410
         assert deployed.browser.post(link, data=forms[account]).status_code == 410

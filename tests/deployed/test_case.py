@@ -249,9 +249,9 @@ def test_hostile_names_reach_people_as_text(
     mail = deployed.mail_about(account_id)
     page = deployed.browser.get(mail.link)
 
-    # In mails no program makes a link of it either.
-    assert mail.subject == f"[Rootsweep] Root access keys in {in_mails} ({account_id})"
-    assert f"The root user of {in_mails} ({account_id}, {unit}) has an access key" in mail.text
+    # In mails no program makes a link of it, and quotation marks keep it apart from our words.
+    assert mail.subject == f'[Rootsweep] Root access keys in "{in_mails}" ({account_id})'
+    assert f'The root user of "{in_mails}" ({account_id}, {unit}) has an access key' in mail.text
     for html, name in ((mail.html, in_mails), (page.text, on_the_page)):
         assert f"<strong>{escape(name)}</strong>" in html
         assert "<script" not in html
