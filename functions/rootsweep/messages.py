@@ -57,8 +57,8 @@ PAGE_HEADERS = {
 class Mail:
     """A mail to one person, ready to be sent.
 
-    `answers` are the Message-IDs of earlier mails about the same, oldest first: mail programs then
-    show them as one conversation.
+    `answers` are the Message-IDs of earlier mails about the same, the one first whose subject this
+    mail has: mail programs then show them as one conversation.
     """
 
     to: str
