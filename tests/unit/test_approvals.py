@@ -298,3 +298,18 @@ def test_accounts_elsewhere_need_one_person(parents: tuple[str, ...], units: str
 def test_a_policy_that_cannot_be_read_is_none(days: str) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         QuorumPolicy.parse(used_within_days=days, organizational_units="")
+
+
+def test_page_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare_digest(given: bytes, right: bytes) -> bool:
+        compared.append((given, right))
+        return False
+
+    case = a_case()
+    right = approvals.page_token(SECRET, case)
+    monkeypatch.setattr(approvals.hmac, "compare_digest", compare_digest)
+
+    assert not approvals.is_page_token(right, SECRET, case)
+    assert compared == [(right.encode(), right.encode())]
