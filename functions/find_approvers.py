@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from rootsweep import accounts, cases
 from rootsweep.cases import Obstacle
+from rootsweep.table import iso
 
 APPROVAL_TIMEOUT_SECONDS = int(os.environ["APPROVAL_TIMEOUT_SECONDS"])
 APPROVER_TAG = os.environ["APPROVER_TAG"]
@@ -50,8 +51,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         obstacle, reason = None, ""
         seconds = APPROVAL_TIMEOUT_SECONDS
     deadline = ask_at + timedelta(seconds=seconds)
-    if case.approvers and case.obstacle == obstacle:
-        # They were asked already: looking again does not give them more time.
+    if case.deadline and case.obstacle == obstacle:
+        # People were asked about this already: looking again does not give them more time.
         deadline = min(deadline, datetime.fromisoformat(case.deadline))
     cases.ask(
         table,
@@ -63,7 +64,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         reason=reason,
     )
     return {
-        "ask_at": f"{ask_at:%Y-%m-%dT%H:%M:%SZ}",
+        "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
         "timeout_seconds": max(1, round((deadline - ask_at).total_seconds())),
     }

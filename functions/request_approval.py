@@ -10,7 +10,6 @@ from botocore.config import Config
 
 from rootsweep import cases, mailing
 
-# The state that waits for a human is not retried as a whole, so its calls are persistent.
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
 dynamodb = boto3.resource("dynamodb", config=calls)
 table = dynamodb.Table(os.environ["TABLE"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, Key
 
-from rootsweep.table import SCHEMA_VERSION, approver_key, iso, link_key, request_key
+from rootsweep.table import SCHEMA_VERSION, approver_key, every_item, iso, link_key, request_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,16 +170,10 @@ def unlock_mails(table: Table, *, approver: str, holder: str) -> None:
 
 
 def _requests(table: Table, approver: str, condition: Any) -> Iterator[Request]:
-    query: dict[str, Any] = {
-        "KeyConditionExpression": Key("pk").eq(approver_key(approver)["pk"])
-        & Key("sk").begins_with(request_key(approver, "")["sk"]),
-        "FilterExpression": condition,
-        "ConsistentRead": True,
-    }
-    while True:
-        answer: Any = table.query(**query)
-        for item in answer["Items"]:
-            yield Request.from_item(item)
-        if "LastEvaluatedKey" not in answer:
-            return
-        query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    first = request_key(approver, "")
+    items = every_item(
+        table,
+        KeyConditionExpression=Key("pk").eq(first["pk"]) & Key("sk").begins_with(first["sk"]),
+        FilterExpression=condition,
+    )
+    return map(Request.from_item, items)

@@ -20,6 +20,7 @@ from rootsweep.table import (
     OPEN_CASE,
     SCHEMA_VERSION,
     case_key,
+    every_item,
     exception_key,
     iso,
     open_case_key,
@@ -87,7 +88,7 @@ class Case:
 
     `request_number` counts the requests: the first one, and each time that people had to be asked
     anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now;
-    `asked` are all who ever were, `unreachable` those of them whose mail SES refused.
+    `asked` are all who ever were, `unreachable` those asked now whose mail SES refused.
     `woken` says that a sweep has seen the keys gone, so the wait ends and somebody looks again.
     `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
     person. `decision` is final: the approval that completed the quorum, or the first decline.
@@ -282,17 +283,8 @@ def find_open_case(table: Table, *, account_id: str) -> Case | None:
 
 def open_case_ids(table: Table) -> dict[str, str]:
     """The id of each open case, by account id."""
-    found: dict[str, str] = {}
-    query: dict[str, Any] = {
-        "KeyConditionExpression": Key("pk").eq(OPEN_CASE),
-        "ConsistentRead": True,
-    }
-    while True:
-        answer: Any = table.query(**query)
-        found |= {item["sk"]: item["case_id"] for item in answer["Items"]}
-        if "LastEvaluatedKey" not in answer:
-            return found
-        query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    items = every_item(table, KeyConditionExpression=Key("pk").eq(OPEN_CASE))
+    return {item["sk"]: item["case_id"] for item in items}
 
 
 def load(table: Table, *, case_id: str) -> Case:
@@ -349,8 +341,8 @@ def record_evidence(
         if past:
             update += ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
             values |= {":none": [], ":past": [_decision_item(decision) for decision in past]}
-        # Without approvers nobody decides before it is clear who is asked now.
-        update += " REMOVE woken, approvals, approvers, decision, decided, task_token"
+        # Without approvers nobody decides before it is clear who is asked now, until when.
+        update += " REMOVE woken, approvals, approvers, deadline, decision, decided, task_token"
     else:
         update += " REMOVE woken"
     _update_open(table, case.id, update, values, names={"#keys": "keys", "#quorum": "quorum"})
@@ -376,7 +368,7 @@ def ask(
         "UpdateExpression": (
             "SET outcome = :outcome, approvers = :approvers, approver_sources = :sources,"
             " deadline = :deadline, reason = :reason, obstacle = :obstacle,"
-            " request_number = :request ADD asked :asked"
+            " request_number = :request REMOVE unreachable ADD asked :asked"
         ),
         "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
         "ExpressionAttributeValues": {
@@ -506,12 +498,15 @@ def wake(table: Table, *, case_id: str) -> bool:
 
 
 def was_woken(table: Table, *, case_id: str) -> bool:
-    """Whether the wait of a case ended because it was woken, and not by a decision or the time."""
+    """Whether the wait of a case ended because it was woken, and not by a decision or the time.
+
+    If so, nobody decides before it is clear who is asked: what they saw is being gathered anew.
+    """
     try:
         _update_open(
             table,
             case_id,
-            "REMOVE task_token",
+            "REMOVE task_token, approvers",
             {},
             extra=Attr("woken").exists() & Attr("decided").not_exists(),
         )

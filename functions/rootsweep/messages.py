@@ -296,6 +296,6 @@ _environment.filters |= {
     "ago": _ago,
     "quoted": quoted,
     "unlinked": unlinked,
+    "evidence_line": _evidence_line,
 }
-_environment.filters["evidence_line"] = _evidence_line
 _environment.globals["style"] = Markup(_STYLE)  # noqa: S704 - our own file, hashed in the CSP

@@ -14,10 +14,13 @@ requests of cases that ended. Everything is found by its key; nothing ever scans
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
+
+    from mypy_boto3_dynamodb.service_resource import Table
 
 SCHEMA_VERSION = 1
 OPEN_CASE = "OPEN_CASE"
@@ -56,6 +59,16 @@ def link_key(secret: str) -> Key:
         "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
         "sk": "LINK",
     }
+
+
+def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:
+    """Every item that a query finds, page after page, as it is at this moment."""
+    while True:
+        answer: Any = table.query(**query, ConsistentRead=True)
+        yield from answer["Items"]
+        if "LastEvaluatedKey" not in answer:
+            return
+        query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
 def iso(moment: datetime) -> str:

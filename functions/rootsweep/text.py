@@ -7,8 +7,6 @@ import unicodedata
 
 # Dots as IDNA knows them, before the letters of any script.
 _HOST = re.compile(r"(?<=\w)([.\u3002\uff0e\uff61])(?=[^\W\d_])")
-
-
 # Characters that are letters or marks by their category and nothing to the eye.
 _INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
 _INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}

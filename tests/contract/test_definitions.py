@@ -59,11 +59,11 @@ UNKNOWN_TO_STATELINT = {
         "State Machine.States.Wait for the other cases of the sweep.Timestamp is "
         '"{% $states.input.ask_at %}" but should be an RFC3339 timestamp'
     ),
+    (
+        "State Machine.States.Request approval.TimeoutSeconds is "
+        '"{% $states.input.timeout_seconds %}" but should be an Integer'
+    ),
 }
-UNKNOWN_TO_STATELINT.add(
-    "State Machine.States.Request approval.TimeoutSeconds is "
-    '"{% $states.input.timeout_seconds %}" but should be an Integer'
-)
 UNKNOWN_TO_CFN_LINT = "'{% $states.input.timeout_seconds %}' is not of type 'number'"
 ERROR_NAMES = {name for name in vars(errors) if name.endswith("Error")}
 

@@ -1229,11 +1229,13 @@ def test_a_case_was_woken_however_often_one_asks_until_its_evidence_is_gathered(
     assert cases.was_woken(table, case_id=case.id)
     assert cases.was_woken(table, case_id=case.id)
     assert "task_token" not in item_of(table, case)
-    case = cases.load(table, case_id=case.id)
-    cases.record_evidence(table, case=case, keys=case.keys, quorum=ONE_PERSON, now=LATER)
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case))
+    woken = cases.load(table, case_id=case.id)
+    cases.record_evidence(table, case=woken, keys=case.keys, quorum=ONE_PERSON, now=LATER)
 
     assert not cases.was_woken(table, case_id=case.id)
-    assert cases.load(table, case_id=case.id).is_decidable
+    assert asked(table, cases.load(table, case_id=case.id)).is_decidable
 
 
 def test_a_decision_counts_more_than_that_the_case_was_woken(table: Any) -> None:

@@ -697,7 +697,9 @@ def test_an_address_that_ses_refuses_is_noted_and_the_others_are_enough(
     mailing.see_to_it(post, case)
 
     assert mailbox.recipients == [DEPUTY]
-    assert cases.load(table, case_id=case.id).unreachable == {APPROVER}
+    refused = cases.load(table, case_id=case.id)
+    assert refused.unreachable == {APPROVER}
+    assert asked(table, refused, APPROVER, DEPUTY).unreachable == set()
 
 
 @pytest.mark.parametrize(

@@ -542,3 +542,19 @@ def test_detecting_wakes_nobody(table: Any, files: SweepFiles) -> None:
 
     assert contents(table) == before
     assert not cases.load(table, case_id=case.id).woken
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+@pytest.mark.parametrize("name", ["open_case_ids", "wake"])
+def test_waking_never_costs_the_sweep_its_report(
+    table: Any, files: SweepFiles, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    a_waiting_case(table, id=CLEAN)
+
+    def fail(*_: object, **__: object) -> None:
+        raise an_error("InternalServerError", "Query")
+
+    monkeypatch.setattr(cases, name, fail)
+
+    assert run()["cases_opened"] == 1
+    assert files.read_cases()[ACCOUNT]["case"]
