@@ -739,7 +739,7 @@ class Pretend:
 
 _JOINED = datetime.fromisoformat("2020-01-01T00:00:00+00:00").timestamp()
 _NOT_REGISTERED = "The provided account is not a registered delegated administrator."
-_denial: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_denial", default="")
+denial: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_denial", default="")
 _sender: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_sender", default="")
 
 
@@ -775,7 +775,7 @@ def _organizations_handler(pretend: Pretend) -> Handler:
         try:
             caller = pretend.caller(headers, query)
             with pretend.lock:
-                answer = pretend.organizations(caller, operation, _json_object(body))
+                answer = pretend.organizations(caller, operation, json_object(body))
         except ApiError as error:
             return _json_error("organizations", error)
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
@@ -790,7 +790,7 @@ def _account_handler(pretend: Pretend, inner: Handler) -> Handler:
         if path.rstrip("/") != "/getAlternateContact":
             return await inner(method, path, headers, body, query)
         try:
-            answer = pretend.alternate_contact(pretend.caller(headers, query), _json_object(body))
+            answer = pretend.alternate_contact(pretend.caller(headers, query), json_object(body))
         except ApiError as error:
             return _json_error("account", error)
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
@@ -899,9 +899,9 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
         account_id: str,
     ) -> str:
         if service == "organizations":
-            return _organizations_resource(pretend, _json_object(body))
+            return _organizations_resource(pretend, json_object(body))
         if service == "account":
-            member = _json_object(body).get("AccountId")
+            member = json_object(body).get("AccountId")
             management = f"{pretend.management}:account/{pretend.id}/{member}"
             return f"arn:aws:account::{management if member else account_id + ':account'}"
         if service == "sts" and _one(params.get("Action")) == "AssumeRoot":
@@ -910,7 +910,7 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
         if service == "ses" and path == "/v2/email/outbound-emails":
             # SendEmail is authorized on the identity that sends, and ses:FromAddress names it
             # (Service Authorization Reference, SES v2); MiniStack knows neither.
-            _sender.set(str(_json_object(body).get("FromEmailAddress") or ""))
+            _sender.set(str(json_object(body).get("FromEmailAddress") or ""))
             return f"arn:aws:ses:{region}:{account_id}:identity/{_sender.get()}"
         return str(resource_arn(service, method, path, headers, body, params, region, account_id))
 
@@ -928,15 +928,15 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
             named["service_context"] = {"ses:FromAddress": _sender.get()}
         denied = enforce(access_key, action, *rest, **named)
         refusal = None if denied else pretend.refusal(access_key, action)
-        _denial.set(refusal or "")
+        denial.set(refusal or "")
         return iam_evaluator.EvalResult("Deny", "", "", refusal) if refusal else denied
 
     def access_denied_response(
         service: str, action: str, principal: str, *rest: Any, **named: Any
     ) -> Any:
-        if _denial.get():
-            named["message"] = _denial.get()
-            _denial.set("")
+        if denial.get():
+            named["message"] = denial.get()
+            denial.set("")
         elif action == "sts:AssumeRoot" and not named.get("message"):
             named["message"] = (
                 f"User: {principal} is not authorized to perform: sts:AssumeRoot "
@@ -1095,7 +1095,7 @@ def _one(value: Any) -> str:
     return str(value or "")
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
     try:
         data = json.loads(body or b"{}")
     except ValueError:

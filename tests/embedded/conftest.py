@@ -113,8 +113,9 @@ class Aws:
             )
         return str(role["Role"]["Arn"])
 
-    def function(self, name: str, code: str) -> str:
-        """A Lambda function with the given handler module; its role may answer task tokens."""
+    def function(self, name: str, code: str, *statements: dict[str, Any]) -> str:
+        """A Lambda function with the given handler module; its role may answer task tokens, and
+        what the statements say."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as zipped:
             zipped.writestr("handler.py", code)
@@ -122,7 +123,7 @@ class Aws:
         function = self.client("lambda").create_function(
             FunctionName=name,
             Runtime=f"python3.{sys.version_info.minor}",
-            Role=self.make_role(f"{name}-role", statement),
+            Role=self.make_role(f"{name}-role", statement, *statements),
             Handler="handler.handler",
             Timeout=30,
             Code={"ZipFile": archive.getvalue()},
