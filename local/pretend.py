@@ -32,7 +32,7 @@ from ministack.core.router import extract_access_key_id
 from ministack.services import iam as ministack_iam
 from ministack.services import sts as ministack_sts
 
-from local.organization import AccessKey, Account, Fault, Organization
+from local.organization import ACCOUNT_STATES, AccessKey, Account, Fault, Organization
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,9 @@ MANAGEMENT_ONLY = (
     "DeregisterDelegatedAdministrator",
     "DisableAWSServiceAccess",
     "EnableAWSServiceAccess",
+    "MoveAccount",
     "RegisterDelegatedAdministrator",
+    "RemoveAccountFromOrganization",
     "TagResource",
     "UntagResource",
 )
@@ -88,13 +90,19 @@ PAGE = 20
 
 
 class ApiError(Exception):
-    """An AWS error to answer with, in whatever form the service writes its errors."""
+    """An AWS error to answer with, in whatever form the service writes its errors.
 
-    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+    ``reason`` is the Reason of Organizations' ConstraintViolation- and InvalidInputException.
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.status = status
+        self.reason = reason
 
 
 @dataclass
@@ -141,7 +149,7 @@ class Pretend:
         self.id = "o-" + _digest(self.management, "organization")[:10]
         self.root_id = "r-" + _digest(self.management, "root")[:4]
         self.units: dict[str, Unit] = {}
-        self.unit_tags: dict[str, dict[str, str]] = {}
+        self.unit_tags = {self.root_id: dict(organization.unit_tags.get((), {}))}
         self.members = {account.id: self._member(account) for account in organization.accounts}
         services = ("account.amazonaws.com", "iam.amazonaws.com")
         self.trusted = dict.fromkeys(services, self.started)
@@ -170,7 +178,7 @@ class Pretend:
         digest = _digest(self.management, "/".join(names))
         unit_id = f"ou-{self.root_id[2:]}-{digest[:8]}"
         unit = Unit(unit_id, names[-1], parent, f"{path}{unit_id}/")
-        self.unit_tags.setdefault(unit_id, {})
+        self.unit_tags.setdefault(unit_id, dict(self.organization.unit_tags.get(names, {})))
         return self.units.setdefault(unit_id, unit)
 
     # -- who calls, and what goes wrong on purpose ----------------------------------------------
@@ -223,7 +231,7 @@ class Pretend:
                 account_id: {
                     "name": member.account.name,
                     "state": member.state,
-                    "ou": "/".join(member.account.ou) or "root",
+                    "ou": self._unit_names(member.parent),
                     "access_keys": [
                         {"id": key.id, "status": key.status} for key in list(member.keys.values())
                     ],
@@ -231,6 +239,24 @@ class Pretend:
                 for account_id, member in self.members.items()
             }
         }
+
+    def set_state(self, account: str, state: str) -> None:
+        """What AWS does to an account and no API can: suspend it, end its closure, reopen it.
+
+        Raises ValueError with what is wrong.
+        """
+        if account not in self.members:
+            raise ValueError(f"account {account!r} is not in the organization")
+        if state not in ACCOUNT_STATES:
+            raise ValueError(f"state {state!r} is none of {', '.join(ACCOUNT_STATES)}")
+        self.members[account].state = state
+
+    def _unit_names(self, parent: str) -> str:
+        names: list[str] = []
+        while parent in self.units:
+            names.insert(0, self.units[parent].name)
+            parent = self.units[parent].parent
+        return "/".join(names) or "root"
 
     # -- organizations --------------------------------------------------------------------------
 
@@ -373,6 +399,7 @@ class Pretend:
                 "ConstraintViolationException",
                 "You cannot register master account/yourself as delegated administrator "
                 "for your organization.",
+                reason="CANNOT_REGISTER_MASTER_AS_DELEGATED_ADMINISTRATOR",
             )
         services = self.delegates.setdefault(account, {})
         if service in services:
@@ -399,10 +426,10 @@ class Pretend:
     def _org_disable_aws_service_access(self, data: dict[str, Any]) -> Any:
         service = data.get("ServicePrincipal", "")
         if any(service in services for services in self.delegates.values()):
-            # ConstraintViolationException, DELEGATED_ADMINISTRATOR_EXISTS_FOR_THIS_SERVICE.
             raise ApiError(
                 "ConstraintViolationException",
                 "You must deregister the delegated administrators of this service first.",
+                reason="DELEGATED_ADMINISTRATOR_EXISTS_FOR_THIS_SERVICE",
             )
         self.trusted.pop(service, None)
         return {}
@@ -419,13 +446,52 @@ class Pretend:
         member = self.members[self._known_account(data)]
         if member.account.id == self.management:
             raise ApiError(
-                "ConstraintViolationException", "You cannot close the management account."
+                "ConstraintViolationException",
+                "You cannot close the management account.",
+                reason="CANNOT_CLOSE_MANAGEMENT_ACCOUNT",
             )
         if member.state in ("PENDING_CLOSURE", "SUSPENDED", "CLOSED"):
             raise ApiError(
                 "AccountAlreadyClosedException", "You attempted to close an account that is closed."
             )
         member.state = "PENDING_CLOSURE"
+        return {}
+
+    def _org_remove_account_from_organization(self, data: dict[str, Any]) -> Any:
+        account = self._known_account(data)
+        if account == self.management:
+            raise ApiError(
+                "MasterCannotLeaveOrganizationException",
+                "You can't remove a management account from an organization.",
+            )
+        if account in self.delegates:
+            raise ApiError(
+                "ConstraintViolationException",
+                "You must deregister the account as a delegated administrator first.",
+                reason="CANNOT_REMOVE_DELEGATED_ADMINISTRATOR_FROM_ORG",
+            )
+        del self.members[account]
+        return {}
+
+    def _org_move_account(self, data: dict[str, Any]) -> Any:
+        member = self.members[self._known_account(data)]
+        source, target = data.get("SourceParentId"), str(data.get("DestinationParentId"))
+        # What AWS says where the source exists and is another one is not documented.
+        if source != member.parent:
+            raise ApiError(
+                "SourceParentNotFoundException", "You specified a source parent that doesn't exist."
+            )
+        if target != self.root_id and target not in self.units:
+            raise ApiError(
+                "DestinationParentNotFoundException",
+                "You specified a destination parent that doesn't exist.",
+            )
+        if target == member.parent:
+            raise ApiError(
+                "DuplicateAccountException", "The account is already in the destination."
+            )
+        path = self.units[target].path if target in self.units else f"{self.id}/{self.root_id}/"
+        member.parent, member.path = target, f"{path}{member.account.id}/"
         return {}
 
     def _account(self, account_id: str) -> dict[str, Any]:
@@ -471,8 +537,6 @@ class Pretend:
             return self.members[resource].tags
         if resource in self.unit_tags:
             return self.unit_tags[resource]
-        if resource == self.root_id:
-            return self.unit_tags.setdefault(resource, {})
         raise ApiError("TargetNotFoundException", "You specified a target that doesn't exist.")
 
     def _arn(self, kind: str, *rest: str) -> str:
@@ -553,10 +617,13 @@ class Pretend:
             f"User: {caller.arn} is not authorized to perform: sts:AssumeRoot "
             f"on resource: arn:aws:iam::{target}:root",
         )
-        if caller.root or not self.administrator(caller.account, "iam.amazonaws.com"):
+        if caller.root or caller.account not in self.members:
             raise denied
+        # Before the delegate: trusted access ends only after the last delegate is deregistered.
         if "iam.amazonaws.com" not in self.trusted:
             raise ApiError("AccessDenied", "Service not enabled for AWS Organizations.")
+        if not self.administrator(caller.account, "iam.amazonaws.com"):
+            raise denied
         if policy.startswith("IAM") and "RootCredentialsManagement" not in self.features:
             raise ApiError(
                 "AccessDenied",
@@ -572,15 +639,34 @@ class Pretend:
             raise denied
         return _root_session(caller, target, policy, duration)
 
+    def admit(self, caller: Caller, role: str) -> None:
+        """Refuses AssumeRole into an account that is closed or suspended.
+
+        Source: Organizations User Guide, account states: only PENDING_CLOSURE still functions.
+        """
+        member = self.members.get(_arn_account(role))
+        if member is not None and member.state not in USABLE_STATES:
+            raise ApiError(
+                "AccessDenied",
+                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole "
+                f"on resource: {role}",
+            )
+
     def refusal(self, access_key: str, action: str) -> str | None:
-        """Why an AssumeRoot session may not do something; None if it may, or is none."""
-        session = ministack_sts._sessions.get(access_key) or {}
-        policy = session.get("RootTaskPolicy")
-        if policy is None or action == "sts:GetCallerIdentity":
+        """Why a session may not do something, whatever its role allows; None if nothing is."""
+        session = ministack_sts._sessions.get(access_key)
+        if session is None or action == "sts:GetCallerIdentity":
             return None
+        policy, member = session.get("RootTaskPolicy"), self.members.get(session["AccountId"])
         text = f"User: {session['Arn']} is not authorized to perform: {action} on resource: "
-        text += session["Arn"] if action.startswith("iam:") else "*"
-        if self.members[session["AccountId"]].account.scp_denies_root:
+        text += session["Arn"] if policy and action.startswith("iam:") else "*"
+        # A session opened before the account was suspended, or before it left: roles of an
+        # account that left are its own, its root user is out of reach.
+        if member.state not in USABLE_STATES if member else policy:
+            return text
+        if policy is None or member is None:
+            return None
+        if member.account.scp_denies_root:
             # An SCP that denies root denies AssumeRoot sessions too, unless it tests
             # aws:AssumedRoot (IAM User Guide, global condition keys).
             return f"{text} with an explicit deny in a service control policy"
@@ -810,8 +896,9 @@ def _sts_handler(pretend: Pretend, inner: Handler) -> Handler:
                 result = pretend.assume_root(caller, params)
                 return _query_answer("sts", operation, result)
             if operation == "AssumeRole":
-                target = _arn_account(params.get("RoleArn", ""))
-                pretend.fail(caller, target, "sts:AssumeRole")
+                role = params.get("RoleArn", "")
+                pretend.fail(caller, _arn_account(role), "sts:AssumeRole")
+                pretend.admit(caller, role)
         except ApiError as error:
             return _query_error("sts", error)
         return await inner(method, path, headers, body, query)
@@ -862,18 +949,35 @@ def _iam_answer(
 
 
 def _with_view(pretend: Pretend, inner: Any) -> Any:
-    """GET /_rootsweep/organization, before anything asks for a signature."""
+    """/_rootsweep/organization, before anything asks for a signature: GET shows the accounts,
+    POST {"account": ..., "state": ...} changes the state of one."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != "/_rootsweep/organization":
             await inner(scope, receive, send)
             return
+        status, answer = 200, None
+        if scope["method"] == "POST":
+            change = json_object(await _read(receive))
+            try:
+                pretend.set_state(str(change.get("account")), str(change.get("state")))
+            except ValueError as error:
+                status, answer = 400, {"error": str(error)}
         headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = json.dumps(pretend.view()).encode()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = json.dumps(answer or pretend.view()).encode()
         await send({"type": "http.response.body", "body": body})
 
     return app
+
+
+async def _read(receive: Any) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
 
 
 def _enforce_on_pretended_calls(pretend: Pretend) -> None:
@@ -1123,6 +1227,9 @@ def _json_error(service: str, error: ApiError) -> Response:
     response: Response = responses.error_response_json(
         error.code, error.message, status, message_key=key
     )
+    if error.reason:
+        body = {**json_object(response[2]), "Reason": error.reason}
+        return response[0], response[1], json.dumps(body).encode()
     return response
 
 
