@@ -32,7 +32,9 @@ from ministack.core.router import extract_access_key_id
 from ministack.services import iam as ministack_iam
 from ministack.services import sts as ministack_sts
 
+from local.api_error import ApiError
 from local.organization import ACCOUNT_STATES, AccessKey, Account, Fault, Organization
+from local.service_control_policies import ServiceControlPolicies, condition_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,34 +77,26 @@ TASK_POLICIES: dict[str, frozenset[str]] = {
     ),
 }
 USABLE_STATES = ("ACTIVE", "PENDING_CLOSURE")
+# A delegate may read; the changes of policies and tags only by a delegation policy.
 MANAGEMENT_ONLY = (
+    "AttachPolicy",
     "CloseAccount",
+    "CreatePolicy",
+    "DeletePolicy",
+    "DeleteResourcePolicy",
     "DeregisterDelegatedAdministrator",
+    "DetachPolicy",
     "DisableAWSServiceAccess",
     "EnableAWSServiceAccess",
     "MoveAccount",
+    "PutResourcePolicy",
     "RegisterDelegatedAdministrator",
     "RemoveAccountFromOrganization",
     "TagResource",
     "UntagResource",
+    "UpdatePolicy",
 )
 PAGE = 20
-
-
-class ApiError(Exception):
-    """An AWS error to answer with, in whatever form the service writes its errors.
-
-    ``reason`` is the Reason of Organizations' ConstraintViolation- and InvalidInputException.
-    """
-
-    def __init__(
-        self, code: str, message: str, status: int | None = None, reason: str | None = None
-    ) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.status = status
-        self.reason = reason
 
 
 @dataclass
@@ -155,6 +149,7 @@ class Pretend:
         self.trusted = dict.fromkeys(services, self.started)
         self.delegates = {organization.security_account: dict.fromkeys(services, self.started)}
         self.features = {"RootCredentialsManagement", "RootSessions"}
+        self.policies = ServiceControlPolicies(self)
 
     # -- building -------------------------------------------------------------------------------
 
@@ -261,7 +256,8 @@ class Pretend:
     # -- organizations --------------------------------------------------------------------------
 
     def organizations(self, caller: Caller, operation: str, data: dict[str, Any]) -> Any:
-        action = getattr(self, f"_org_{xform_name(operation)}", None)
+        name = f"_org_{xform_name(operation)}"
+        action = getattr(self, name, None) or getattr(self.policies, name, None)
         if action is None:
             raise ApiError("UnknownOperationException", f"{operation} is not pretended")
         if caller.account not in self.members:
@@ -275,6 +271,7 @@ class Pretend:
             operation == "DescribeOrganization"
             or caller.account == self.management
             or (operation not in MANAGEMENT_ONLY and self.administrator(caller.account))
+            or self.policies.delegates(caller, operation, self.arns_of(data), data)
         )
         if not allowed:
             raise ApiError(
@@ -471,6 +468,7 @@ class Pretend:
                 reason="CANNOT_REMOVE_DELEGATED_ADMINISTRATOR_FROM_ORG",
             )
         del self.members[account]
+        self.policies.forget(account)
         return {}
 
     def _org_move_account(self, data: dict[str, Any]) -> Any:
@@ -537,7 +535,26 @@ class Pretend:
             return self.members[resource].tags
         if resource in self.unit_tags:
             return self.unit_tags[resource]
+        if resource in self.policies.policies:
+            return self.policies.policies[resource].tags
         raise ApiError("TargetNotFoundException", "You specified a target that doesn't exist.")
+
+    def arns_of(self, data: dict[str, Any]) -> list[str]:
+        """What a call is authorized on: the policy, then what else it names.
+
+        Source: Service Authorization Reference, Organizations; AttachPolicy and DetachPolicy need
+        both ("Attaching and detaching service control policies", minimum permissions).
+        """
+        others = ("TargetId", "ResourceId", "AccountId", "ChildId", "ParentId")
+        first = next((data[n] for n in (*others, "OrganizationalUnitId") if data.get(n)), None)
+        return [self.arn_of(str(each)) for each in (data.get("PolicyId"), first) if each] or ["*"]
+
+    def arn_of(self, resource: str) -> str:
+        if resource.startswith("p-"):
+            return self.policies.arn(resource)
+        kinds = {"ou-": "ou", "r-": "root"}
+        kind = next((kinds[each] for each in kinds if resource.startswith(each)), "account")
+        return self._arn(kind, resource)
 
     def _arn(self, kind: str, *rest: str) -> str:
         return f"arn:aws:organizations::{self.management}:{'/'.join((kind, self.id, *rest))}"
@@ -652,25 +669,35 @@ class Pretend:
                 f"on resource: {role}",
             )
 
-    def refusal(self, access_key: str, action: str) -> str | None:
-        """Why a session may not do something, whatever its role allows; None if nothing is."""
-        session = ministack_sts._sessions.get(access_key)
-        if session is None or action == "sts:GetCallerIdentity":
+    def refusal(self, access_key: str, action: str, resource: str, region: str) -> str | None:
+        """Why a call is refused, whatever the caller's own policies allow; None if it is not.
+
+        An account that does not function refuses its sessions, a service control policy every
+        principal of a member, a task policy the root session.
+        """
+        if not access_key or action in iam_evaluator._ALWAYS_ALLOWED_ACTIONS:
             return None
-        policy, member = session.get("RootTaskPolicy"), self.members.get(session["AccountId"])
-        text = f"User: {session['Arn']} is not authorized to perform: {action} on resource: "
-        text += session["Arn"] if policy and action.startswith("iam:") else "*"
-        # A session opened before the account was suspended, or before it left: roles of an
-        # account that left are its own, its root user is out of reach.
+        session = ministack_sts._sessions.get(access_key) or {}
+        policy = session.get("RootTaskPolicy")
+        member = self.members.get(session.get("AccountId", ""))
+        principal = iam_evaluator.resolve_credential(access_key, responses.get_account_id())
+        arn = principal.principal_arn
+        if action.startswith("iam:") and arn.endswith(":root"):
+            resource = arn
+        text = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
+        # Roles of an account that left are its own; its root user is out of reach.
         if member.state not in USABLE_STATES if member else policy:
             return text
-        if policy is None or member is None:
-            return None
-        if member.account.scp_denies_root:
-            # An SCP that denies root denies AssumeRoot sessions too, unless it tests
-            # aws:AssumedRoot (IAM User Guide, global condition keys).
+        # An SCP that denies root denies AssumeRoot sessions too, unless it tests aws:AssumedRoot
+        # (IAM User Guide, global condition keys).
+        if policy and member and member.account.scp_denies_root:
             return f"{text} with an explicit deny in a service control policy"
-        if action not in TASK_POLICIES[policy]:
+        forbidden = self.policies.refusal(
+            principal, action, resource, region, assumed_root=bool(policy)
+        )
+        if forbidden:
+            return f"{text} {forbidden}"
+        if policy and action not in TASK_POLICIES[policy]:
             return f"{text} because no session policy allows the {action} action"
         return None
 
@@ -825,7 +852,8 @@ class Pretend:
 
 _JOINED = datetime.fromisoformat("2020-01-01T00:00:00+00:00").timestamp()
 _NOT_REGISTERED = "The provided account is not a registered delegated administrator."
-denial: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_denial", default="")
+_denial: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_denial", default="")
+_further: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("further", default=())
 _sender: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_sender", default="")
 
 
@@ -1002,8 +1030,11 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
         region: str,
         account_id: str,
     ) -> str:
+        _further.set(())
         if service == "organizations":
-            return _organizations_resource(pretend, json_object(body))
+            arns = pretend.arns_of(json_object(body))
+            _further.set(tuple(arns[1:]))
+            return arns[0]
         if service == "account":
             member = json_object(body).get("AccountId")
             management = f"{pretend.management}:account/{pretend.id}/{member}"
@@ -1012,35 +1043,54 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
             target = _root_account(_one(params.get("TargetPrincipal")))
             return f"arn:aws:iam::{target}:root" if target else "*"
         if service == "ses" and path == "/v2/email/outbound-emails":
-            # SendEmail is authorized on the identity that sends, and ses:FromAddress names it
-            # (Service Authorization Reference, SES v2); MiniStack knows neither.
-            _sender.set(str(json_object(body).get("FromEmailAddress") or ""))
-            return f"arn:aws:ses:{region}:{account_id}:identity/{_sender.get()}"
+            # SendEmail is authorized on the identity that sends and on the configuration set, and
+            # ses:FromAddress names the sender (Service Authorization Reference, SES v2).
+            mail = json_object(body)
+            _sender.set(str(mail.get("FromEmailAddress") or ""))
+            arn = f"arn:aws:ses:{region}:{account_id}"
+            if mail.get("ConfigurationSetName"):
+                _further.set((f"{arn}:configuration-set/{mail['ConfigurationSetName']}",))
+            return f"{arn}:identity/{_sender.get()}"
         return str(resource_arn(service, method, path, headers, body, params, region, account_id))
 
     def request_tag_context(
         service: str, action: str, body: bytes, params: dict[str, Any]
     ) -> dict[str, Any]:
         context: dict[str, Any] = tag_context(service, action, body, params)
+        if service == "organizations":
+            context = {**context, **condition_keys(json_object(body))}
         if action == "sts:AssumeRoot":
             context = {**context, "sts:TaskPolicyArn": _one(params.get("TaskPolicyArn.arn"))}
         return context
 
-    def enforce_sessions(access_key: str, action: str, *rest: Any, **named: Any) -> Any:
-        """A task policy is a session policy: it limits what the root of the member may do."""
+    def enforce_more(access_key: str, action: str, *rest: Any, **named: Any) -> Any:
+        """On every resource of the call, and with what limits a principal beside its policies."""
+        _denial.set("")
         if action == "ses:SendEmail":
             named["service_context"] = {"ses:FromAddress": _sender.get()}
         denied = enforce(access_key, action, *rest, **named)
-        refusal = None if denied else pretend.refusal(access_key, action)
-        denial.set(refusal or "")
-        return iam_evaluator.EvalResult("Deny", "", "", refusal) if refusal else denied
+        if denied:
+            return denied
+        for resource in _further.get():
+            denied = enforce(access_key, action, *rest, **{**named, "resource_arn": resource})
+            if denied:
+                explicit = denied.decision == "Deny"
+                _denial.set(
+                    iam_actions.identity_denial_message(
+                        action, denied.principal_arn, resource, explicit
+                    )
+                )
+                return denied
+        refusal = pretend.refusal(access_key, action, named.get("resource_arn", "*"), rest[1])
+        _denial.set(refusal or "")
+        return iam_evaluator.EvalResult("Deny", "", "", refusal) if refusal else None
 
     def access_denied_response(
         service: str, action: str, principal: str, *rest: Any, **named: Any
     ) -> Any:
-        if denial.get():
-            named["message"] = denial.get()
-            denial.set("")
+        if _denial.get():
+            named["message"] = _denial.get()
+            _denial.set("")
         elif action == "sts:AssumeRoot" and not named.get("message"):
             named["message"] = (
                 f"User: {principal} is not authorized to perform: sts:AssumeRoot "
@@ -1051,19 +1101,7 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.request_tag_context = request_tag_context
     iam_actions.access_denied_response = access_denied_response
-    iam_evaluator.enforce = enforce_sessions
-
-
-def _organizations_resource(pretend: Pretend, data: dict[str, Any]) -> str:
-    for name in ("ResourceId", "AccountId", "ChildId", "ParentId", "OrganizationalUnitId"):
-        resource = str(data.get(name) or "")
-        if resource.startswith("ou-"):
-            return pretend._arn("ou", resource)
-        if resource.startswith("r-"):
-            return pretend._arn("root", resource)
-        if resource:
-            return pretend._arn("account", resource)
-    return "*"
+    iam_evaluator.enforce = enforce_more
 
 
 def _put_condition_keys_right(pretend: Pretend) -> None:

@@ -5,7 +5,6 @@ Each function names the AWS page it follows (SES Developer Guide, unless it says
 
 from __future__ import annotations
 
-import contextvars
 import json
 import threading
 import time
@@ -15,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.core import responses
 from ministack.services import eventbridge, ses, ses_v2
 
 from local import pretend
@@ -35,13 +34,10 @@ BOUNCE_SECONDS = 0.5
 
 _original_request = ses_v2.handle_request
 _suppressed: responses.AccountRegionScopedDict = responses.AccountRegionScopedDict()
-_configuration_set: contextvars.ContextVar[str] = contextvars.ContextVar("set", default="")
 
 
 def install() -> None:
-    """After the pretend organization, whose evaluation of SendEmail is asked a second time."""
     ses_v2.handle_request = handle_request
-    _authorize_on_the_configuration_set()
 
 
 async def handle_request(
@@ -184,41 +180,3 @@ def _publish(entries: list[dict[str, Any]], account: str, region: str) -> None:
 
 def _arn(kind: str, name: str) -> str:
     return f"arn:aws:ses:{responses.get_region()}:{responses.get_account_id()}:{kind}/{name}"
-
-
-# -- permissions --------------------------------------------------------------------------------
-
-
-def _authorize_on_the_configuration_set() -> None:
-    """SendEmail with a configuration set needs ses:SendEmail on the set too.
-
-    Source: Service Authorization Reference, SES v2, SendEmail: resource types identity and
-    configuration-set; AWS refuses the role that may use only the identity.
-    """
-    resource_arn = iam_actions.extract_resource_arn
-    enforce = iam_evaluator.enforce
-
-    def extract_resource_arn(
-        service: str, method: str, path: str, headers: dict[str, str], body: bytes, *rest: Any
-    ) -> str:
-        if service == "ses" and path.rstrip("/") == SEND:
-            name = pretend.json_object(body).get("ConfigurationSetName")
-            _configuration_set.set(str(name or ""))
-        return str(resource_arn(service, method, path, headers, body, *rest))
-
-    def enforce_on_both(access_key: str, action: str, *rest: Any, **named: Any) -> Any:
-        denied = enforce(access_key, action, *rest, **named)
-        if action != "ses:SendEmail" or denied or not _configuration_set.get():
-            return denied
-        resource = _arn("configuration-set", _configuration_set.get())
-        denied = enforce(access_key, action, *rest, **{**named, "resource_arn": resource})
-        if denied and not pretend.denial.get():
-            pretend.denial.set(
-                iam_actions.identity_denial_message(
-                    action, denied.principal_arn, resource, denied.decision == "Deny"
-                )
-            )
-        return denied
-
-    iam_actions.extract_resource_arn = extract_resource_arn
-    iam_evaluator.enforce = enforce_on_both
