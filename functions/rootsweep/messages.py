@@ -220,7 +220,7 @@ def list_page(
 
     The part starts with number `first` of `total` and the next one is at `next_page`. `tokens` are
     those of the cases that can be decided, by case id; `approved` are some that the approver has
-    approved and that need somebody else, too.
+    approved and that need somebody else, too, or whose root user is blocked first.
     """
     return _render(
         "list_page.html",

@@ -143,7 +143,7 @@ def pages() -> dict[str, str]:
             now=NOW,
             form=TYPED if error else {},
             selected=[known["two"].id] if error else [],
-            approved=[known["approved"]],
+            approved=[known["approved"], known["quarantined"]],
             error=error,
         )
 
