@@ -56,6 +56,8 @@ def approver(*addresses: str) -> dict[str, str]:
 
 # Nobody answers for it, from the start of the session on.
 SILENT = "400000000008"
+# It leaves the organization on the way.
+LEAVES = "400000000187"
 NAME_OF_A_HEADER = "<script>alert(1)</script>\r\nBcc: x@example.com"
 NAME_OF_A_TRICKSTER = "\u202egnp.tnuocca\u202c\u200bpay\u200bments\ufeff \u2067x\u2069"
 ORGANIZATION = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.deployed.conftest import SECURITY_ACCOUNT, approver
+from tests.deployed.conftest import LEAVES, SECURITY_ACCOUNT, approver
 
 if TYPE_CHECKING:
     from tests.deployed.conftest import Deployed, Mail
@@ -189,14 +189,12 @@ def test_the_case_of_an_account_that_left_the_organization_ends_with_that_reason
     deployed: Deployed,
 ) -> None:
     with deployed.policy(LONG):
-        swept_together(deployed, "400000000187")
-        deployed.waits("400000000187")
-        deployed.as_management("organizations").remove_account_from_organization(
-            AccountId="400000000187"
-        )
+        swept_together(deployed, LEAVES)
+        deployed.waits(LEAVES)
+        deployed.as_management("organizations").remove_account_from_organization(AccountId=LEAVES)
         deployed.sweep(accounts=["400000000006"])
 
-    case = deployed.case_when("400000000187", "RESOLVED")
+    case = deployed.case_when(LEAVES, "RESOLVED")
     assert case["reason"] == "the account has left the organization"
 
 
