@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 
 
+class Refused(BaseException):
+    """When the simulation is asked for what it does not know. The product cannot catch it."""
+
+
+def expect(holds: object, what: object) -> None:
+    """An assertion inside of what the product calls, which it cannot catch."""
+    if not holds:
+        raise Refused(str(what))
+
+
 class Timer:
     """Something that happens at a time, unless it is cancelled."""
 

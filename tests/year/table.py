@@ -18,6 +18,8 @@ from boto3.dynamodb.conditions import AttributeBase, ConditionBase, Size
 from botocore.exceptions import ClientError
 from moto.dynamodb.parsing.reserved_keywords import ReservedKeywords
 
+from .clock import Refused, expect
+
 Item = dict[str, Any]
 # Small pages, so that whoever does not ask for the next one is found out.
 ITEMS_OF_A_PAGE = 25
@@ -51,7 +53,7 @@ class TransactionCanceledException(ClientError):
         )
 
 
-class Invalid(Exception):
+class Invalid(Refused):
     """When a request is one that DynamoDB refuses; no part of the product expects that."""
 
 
@@ -118,7 +120,7 @@ class Table:
         self._write_all([write], "UpdateItem")
         if ReturnValues == "NONE":
             return {}
-        assert ReturnValues == "ALL_NEW", ReturnValues
+        expect(ReturnValues == "ALL_NEW", ReturnValues)
         return {"Attributes": _copy(write.new)}
 
     def delete_item(
@@ -149,7 +151,7 @@ class Table:
         ProjectionExpression: str = "",
         Select: str = "",
     ) -> Item:
-        assert (ProjectionExpression, Select) == ("", "")
+        expect((ProjectionExpression, Select) == ("", ""), "a part of an item")
         self._latency("Query")
         pk, begin = _key_condition(KeyConditionExpression)
         after = ExclusiveStartKey["sk"] if ExclusiveStartKey else ""
@@ -170,8 +172,8 @@ class Table:
         """The resource's operation; of more than a few keys some are left for the next call."""
         self._latency("BatchGetItem")
         ((name, request),) = RequestItems.items()
-        assert name == self.name
-        assert request.keys() <= {"Keys", "ConsistentRead"}
+        expect(name == self.name, name)
+        expect(request.keys() <= {"Keys", "ConsistentRead"}, request)
         keys = [_key(key) for key in request["Keys"]]
         if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
             raise Invalid("BatchGetItem takes from 1 to 100 different keys")
@@ -189,7 +191,7 @@ class Table:
         for part in TransactItems:
             ((operation, request),) = part.items()
             request = dict(request)
-            assert request.pop("TableName") == self.name
+            expect(request.pop("TableName") == self.name, part)
             condition = request.pop("ConditionExpression", None)
             names = request.pop("ExpressionAttributeNames", {})
             values = request.pop("ExpressionAttributeValues", {})
@@ -204,13 +206,13 @@ class Table:
                 elif operation == "Delete":
                     writes.append(self._delete(request.pop("Key"), condition, names, values))
                 else:
-                    assert operation == "ConditionCheck", operation
+                    expect(operation == "ConditionCheck", operation)
                     key = request.pop("Key")
                     self._check(self._at(_key(key)), condition, names, values, operation)
                 codes.append("None")
             except ConditionalCheckFailedException:
                 codes.append("ConditionalCheckFailed")
-            assert not request, request
+            expect(not request, request)
         keys = [
             _key(part.get("Key") or part["Item"])
             for each in TransactItems
@@ -264,7 +266,7 @@ class Table:
     def _write_all(self, writes: Sequence[_Write], operation: str) -> None:
         for write in writes:
             item = write.new or write.old
-            assert item is not None, operation
+            expect(item is not None, operation)
             self._put(item, write.new)
 
     def _put(self, about: Item, new: Item | None) -> None:
@@ -341,7 +343,7 @@ def _operand(value: Any, item: Item) -> Any:
     if isinstance(value, Size):
         return _size(_operand(value._values[0], item))
     if isinstance(value, AttributeBase):
-        assert "." not in value.name
+        expect("." not in value.name, value.name)
         return item.get(value.name, _MISSING)
     return _normal(value)
 
@@ -353,10 +355,10 @@ def _key_condition(condition: Any) -> tuple[str, str]:
     if expression["operator"] == "AND":
         condition, more = expression["values"]
         more = more.get_expression()
-        assert (more["operator"], more["values"][0].name) == ("begins_with", "sk"), more
+        expect((more["operator"], more["values"][0].name) == ("begins_with", "sk"), more)
         begin = more["values"][1]
         expression = condition.get_expression()
-    assert (expression["operator"], expression["values"][0].name) == ("=", "pk"), expression
+    expect((expression["operator"], expression["values"][0].name) == ("=", "pk"), expression)
     return expression["values"][1], begin
 
 
