@@ -1,8 +1,8 @@
 """AWS on a laptop: ``python -m local.embedded_aws --port 4566 --organization FILE``.
 
-MiniStack in this process, with the pretend organization and the missing Step Functions and API
-Gateway behaviour installed. It serves on the loopback interface until SIGTERM or SIGINT and ends
-the Lambda workers it started. An unusable file or port is one line on stderr and exit code 2.
+MiniStack in this process, with the pretend organization and the missing SES, Step Functions and
+API Gateway behaviour installed. It serves on the loopback interface until SIGTERM or SIGINT and
+ends the Lambda workers it started. An unusable file or port is one line on stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from ministack import app
     from ministack.core import lambda_runtime
 
-    from local import api_gateway, inbox, pretend, step_functions
+    from local import api_gateway, inbox, pretend, ses, step_functions
 
     pretend.install(organization, MEMBER_ROLE, parameters)
+    ses.install()
     step_functions.install()
     api_gateway.install()
     config = Config()

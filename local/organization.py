@@ -41,6 +41,7 @@ MAX_ROOT_KEYS = 2
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
+UnitTags = dict[tuple[str, ...], dict[str, str]]
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -108,6 +109,8 @@ class Organization:
     management_account: str
     security_account: str
     accounts: tuple[Account, ...]
+    # By the names from the root down to the unit; the root itself is ().
+    unit_tags: Mapping[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict)
 
 
 def load(path: str | Path) -> Organization:
@@ -147,7 +150,9 @@ class _Reader:
 
     def organization(self, node: yaml.Node) -> Organization:
         fields = self.mapping(
-            node, "the file", ("management_account", "security_account", "accounts")
+            node,
+            "the file",
+            ("management_account", "security_account", "accounts", "organizational_units"),
         )
         management = self.required(node, fields, "management_account", self.account_id)
         security = self.required(node, fields, "security_account", self.account_id)
@@ -169,7 +174,26 @@ class _Reader:
             for account_id, name in ((management, "management"), (security, "security"))
             if account_id not in listed
         }
-        return Organization(management, security, (*always.values(), *listed.values()))
+        units = {each.ou[:depth] for each in listed.values() for depth in range(len(each.ou) + 1)}
+        no_tags: UnitTags = {}
+        read = self.unit_tags({(), *units})
+        unit_tags = self.optional(fields, "organizational_units", read, no_tags)
+        return Organization(management, security, (*always.values(), *listed.values()), unit_tags)
+
+    def unit_tags(self, known: set[tuple[str, ...]]) -> Callable[[yaml.Node], UnitTags]:
+        """Reads the tags of units. A unit is there because an account is in it or below it."""
+
+        def read(node: yaml.Node) -> UnitTags:
+            tags: UnitTags = {}
+            for key, value in self.pairs(node, "organizational_units"):
+                names = self.ou(key)
+                if names not in known:
+                    self.refuse(key, f"no account is in the organizational unit {key.value!r}")
+                fields = self.mapping(value, "an organizational unit", ("tags",))
+                tags[names] = self.tags(fields["tags"]) if "tags" in fields else {}
+            return tags
+
+        return read
 
     def account(self, node: yaml.Node, management: str, security: str) -> Account:
         fields = self.mapping(

@@ -32,7 +32,9 @@ from ministack.core.router import extract_access_key_id
 from ministack.services import iam as ministack_iam
 from ministack.services import sts as ministack_sts
 
-from local.organization import AccessKey, Account, Fault, Organization
+from local.api_error import ApiError
+from local.organization import ACCOUNT_STATES, AccessKey, Account, Fault, Organization
+from local.service_control_policies import ServiceControlPolicies, condition_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,26 +77,26 @@ TASK_POLICIES: dict[str, frozenset[str]] = {
     ),
 }
 USABLE_STATES = ("ACTIVE", "PENDING_CLOSURE")
+# A delegate may read; the changes of policies and tags only by a delegation policy.
 MANAGEMENT_ONLY = (
+    "AttachPolicy",
     "CloseAccount",
+    "CreatePolicy",
+    "DeletePolicy",
+    "DeleteResourcePolicy",
     "DeregisterDelegatedAdministrator",
+    "DetachPolicy",
     "DisableAWSServiceAccess",
     "EnableAWSServiceAccess",
+    "MoveAccount",
+    "PutResourcePolicy",
     "RegisterDelegatedAdministrator",
+    "RemoveAccountFromOrganization",
     "TagResource",
     "UntagResource",
+    "UpdatePolicy",
 )
 PAGE = 20
-
-
-class ApiError(Exception):
-    """An AWS error to answer with, in whatever form the service writes its errors."""
-
-    def __init__(self, code: str, message: str, status: int | None = None) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.status = status
 
 
 @dataclass
@@ -141,12 +143,13 @@ class Pretend:
         self.id = "o-" + _digest(self.management, "organization")[:10]
         self.root_id = "r-" + _digest(self.management, "root")[:4]
         self.units: dict[str, Unit] = {}
-        self.unit_tags: dict[str, dict[str, str]] = {}
+        self.unit_tags = {self.root_id: dict(organization.unit_tags.get((), {}))}
         self.members = {account.id: self._member(account) for account in organization.accounts}
         services = ("account.amazonaws.com", "iam.amazonaws.com")
         self.trusted = dict.fromkeys(services, self.started)
         self.delegates = {organization.security_account: dict.fromkeys(services, self.started)}
         self.features = {"RootCredentialsManagement", "RootSessions"}
+        self.policies = ServiceControlPolicies(self)
 
     # -- building -------------------------------------------------------------------------------
 
@@ -170,7 +173,7 @@ class Pretend:
         digest = _digest(self.management, "/".join(names))
         unit_id = f"ou-{self.root_id[2:]}-{digest[:8]}"
         unit = Unit(unit_id, names[-1], parent, f"{path}{unit_id}/")
-        self.unit_tags.setdefault(unit_id, {})
+        self.unit_tags.setdefault(unit_id, dict(self.organization.unit_tags.get(names, {})))
         return self.units.setdefault(unit_id, unit)
 
     # -- who calls, and what goes wrong on purpose ----------------------------------------------
@@ -223,7 +226,7 @@ class Pretend:
                 account_id: {
                     "name": member.account.name,
                     "state": member.state,
-                    "ou": "/".join(member.account.ou) or "root",
+                    "ou": self._unit_names(member.parent),
                     "access_keys": [
                         {"id": key.id, "status": key.status} for key in list(member.keys.values())
                     ],
@@ -232,10 +235,29 @@ class Pretend:
             }
         }
 
+    def set_state(self, account: str, state: str) -> None:
+        """What AWS does to an account and no API can: suspend it, end its closure, reopen it.
+
+        Raises ValueError with what is wrong.
+        """
+        if account not in self.members:
+            raise ValueError(f"account {account!r} is not in the organization")
+        if state not in ACCOUNT_STATES:
+            raise ValueError(f"state {state!r} is none of {', '.join(ACCOUNT_STATES)}")
+        self.members[account].state = state
+
+    def _unit_names(self, parent: str) -> str:
+        names: list[str] = []
+        while parent in self.units:
+            names.insert(0, self.units[parent].name)
+            parent = self.units[parent].parent
+        return "/".join(names) or "root"
+
     # -- organizations --------------------------------------------------------------------------
 
     def organizations(self, caller: Caller, operation: str, data: dict[str, Any]) -> Any:
-        action = getattr(self, f"_org_{xform_name(operation)}", None)
+        name = f"_org_{xform_name(operation)}"
+        action = getattr(self, name, None) or getattr(self.policies, name, None)
         if action is None:
             raise ApiError("UnknownOperationException", f"{operation} is not pretended")
         if caller.account not in self.members:
@@ -249,6 +271,7 @@ class Pretend:
             operation == "DescribeOrganization"
             or caller.account == self.management
             or (operation not in MANAGEMENT_ONLY and self.administrator(caller.account))
+            or self.policies.delegates(caller, operation, self.arns_of(data), data)
         )
         if not allowed:
             raise ApiError(
@@ -373,6 +396,7 @@ class Pretend:
                 "ConstraintViolationException",
                 "You cannot register master account/yourself as delegated administrator "
                 "for your organization.",
+                reason="CANNOT_REGISTER_MASTER_AS_DELEGATED_ADMINISTRATOR",
             )
         services = self.delegates.setdefault(account, {})
         if service in services:
@@ -399,10 +423,10 @@ class Pretend:
     def _org_disable_aws_service_access(self, data: dict[str, Any]) -> Any:
         service = data.get("ServicePrincipal", "")
         if any(service in services for services in self.delegates.values()):
-            # ConstraintViolationException, DELEGATED_ADMINISTRATOR_EXISTS_FOR_THIS_SERVICE.
             raise ApiError(
                 "ConstraintViolationException",
                 "You must deregister the delegated administrators of this service first.",
+                reason="DELEGATED_ADMINISTRATOR_EXISTS_FOR_THIS_SERVICE",
             )
         self.trusted.pop(service, None)
         return {}
@@ -419,13 +443,53 @@ class Pretend:
         member = self.members[self._known_account(data)]
         if member.account.id == self.management:
             raise ApiError(
-                "ConstraintViolationException", "You cannot close the management account."
+                "ConstraintViolationException",
+                "You cannot close the management account.",
+                reason="CANNOT_CLOSE_MANAGEMENT_ACCOUNT",
             )
         if member.state in ("PENDING_CLOSURE", "SUSPENDED", "CLOSED"):
             raise ApiError(
                 "AccountAlreadyClosedException", "You attempted to close an account that is closed."
             )
         member.state = "PENDING_CLOSURE"
+        return {}
+
+    def _org_remove_account_from_organization(self, data: dict[str, Any]) -> Any:
+        account = self._known_account(data)
+        if account == self.management:
+            raise ApiError(
+                "MasterCannotLeaveOrganizationException",
+                "You can't remove a management account from an organization.",
+            )
+        if account in self.delegates:
+            raise ApiError(
+                "ConstraintViolationException",
+                "You must deregister the account as a delegated administrator first.",
+                reason="CANNOT_REMOVE_DELEGATED_ADMINISTRATOR_FROM_ORG",
+            )
+        del self.members[account]
+        self.policies.forget(account)
+        return {}
+
+    def _org_move_account(self, data: dict[str, Any]) -> Any:
+        member = self.members[self._known_account(data)]
+        source, target = data.get("SourceParentId"), str(data.get("DestinationParentId"))
+        # What AWS says where the source exists and is another one is not documented.
+        if source != member.parent:
+            raise ApiError(
+                "SourceParentNotFoundException", "You specified a source parent that doesn't exist."
+            )
+        if target != self.root_id and target not in self.units:
+            raise ApiError(
+                "DestinationParentNotFoundException",
+                "You specified a destination parent that doesn't exist.",
+            )
+        if target == member.parent:
+            raise ApiError(
+                "DuplicateAccountException", "The account is already in the destination."
+            )
+        path = self.units[target].path if target in self.units else f"{self.id}/{self.root_id}/"
+        member.parent, member.path = target, f"{path}{member.account.id}/"
         return {}
 
     def _account(self, account_id: str) -> dict[str, Any]:
@@ -471,9 +535,26 @@ class Pretend:
             return self.members[resource].tags
         if resource in self.unit_tags:
             return self.unit_tags[resource]
-        if resource == self.root_id:
-            return self.unit_tags.setdefault(resource, {})
+        if resource in self.policies.policies:
+            return self.policies.policies[resource].tags
         raise ApiError("TargetNotFoundException", "You specified a target that doesn't exist.")
+
+    def arns_of(self, data: dict[str, Any]) -> list[str]:
+        """What a call is authorized on: the policy, then what else it names.
+
+        Source: Service Authorization Reference, Organizations; AttachPolicy and DetachPolicy need
+        both ("Attaching and detaching service control policies", minimum permissions).
+        """
+        others = ("TargetId", "ResourceId", "AccountId", "ChildId", "ParentId")
+        first = next((data[n] for n in (*others, "OrganizationalUnitId") if data.get(n)), None)
+        return [self.arn_of(str(each)) for each in (data.get("PolicyId"), first) if each] or ["*"]
+
+    def arn_of(self, resource: str) -> str:
+        if resource.startswith("p-"):
+            return self.policies.arn(resource)
+        kinds = {"ou-": "ou", "r-": "root"}
+        kind = next((kinds[each] for each in kinds if resource.startswith(each)), "account")
+        return self._arn(kind, resource)
 
     def _arn(self, kind: str, *rest: str) -> str:
         return f"arn:aws:organizations::{self.management}:{'/'.join((kind, self.id, *rest))}"
@@ -553,10 +634,13 @@ class Pretend:
             f"User: {caller.arn} is not authorized to perform: sts:AssumeRoot "
             f"on resource: arn:aws:iam::{target}:root",
         )
-        if caller.root or not self.administrator(caller.account, "iam.amazonaws.com"):
+        if caller.root or caller.account not in self.members:
             raise denied
+        # Before the delegate: trusted access ends only after the last delegate is deregistered.
         if "iam.amazonaws.com" not in self.trusted:
             raise ApiError("AccessDenied", "Service not enabled for AWS Organizations.")
+        if not self.administrator(caller.account, "iam.amazonaws.com"):
+            raise denied
         if policy.startswith("IAM") and "RootCredentialsManagement" not in self.features:
             raise ApiError(
                 "AccessDenied",
@@ -572,19 +656,48 @@ class Pretend:
             raise denied
         return _root_session(caller, target, policy, duration)
 
-    def refusal(self, access_key: str, action: str) -> str | None:
-        """Why an AssumeRoot session may not do something; None if it may, or is none."""
+    def admit(self, caller: Caller, role: str) -> None:
+        """Refuses AssumeRole into an account that is closed or suspended.
+
+        Source: Organizations User Guide, account states: only PENDING_CLOSURE still functions.
+        """
+        member = self.members.get(_arn_account(role))
+        if member is not None and member.state not in USABLE_STATES:
+            raise ApiError(
+                "AccessDenied",
+                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole "
+                f"on resource: {role}",
+            )
+
+    def refusal(self, access_key: str, action: str, resource: str, region: str) -> str | None:
+        """Why a call is refused, whatever the caller's own policies allow; None if it is not.
+
+        An account that does not function refuses its sessions, a service control policy every
+        principal of a member, a task policy the root session.
+        """
+        if not access_key or action in iam_evaluator._ALWAYS_ALLOWED_ACTIONS:
+            return None
         session = ministack_sts._sessions.get(access_key) or {}
         policy = session.get("RootTaskPolicy")
-        if policy is None or action == "sts:GetCallerIdentity":
-            return None
-        text = f"User: {session['Arn']} is not authorized to perform: {action} on resource: "
-        text += session["Arn"] if action.startswith("iam:") else "*"
-        if self.members[session["AccountId"]].account.scp_denies_root:
-            # An SCP that denies root denies AssumeRoot sessions too, unless it tests
-            # aws:AssumedRoot (IAM User Guide, global condition keys).
+        member = self.members.get(session.get("AccountId", ""))
+        principal = iam_evaluator.resolve_credential(access_key, responses.get_account_id())
+        arn = principal.principal_arn
+        if action.startswith("iam:") and arn.endswith(":root"):
+            resource = arn
+        text = f"User: {arn} is not authorized to perform: {action} on resource: {resource}"
+        # Roles of an account that left are its own; its root user is out of reach.
+        if member.state not in USABLE_STATES if member else policy:
+            return text
+        # An SCP that denies root denies AssumeRoot sessions too, unless it tests aws:AssumedRoot
+        # (IAM User Guide, global condition keys).
+        if policy and member and member.account.scp_denies_root:
             return f"{text} with an explicit deny in a service control policy"
-        if action not in TASK_POLICIES[policy]:
+        forbidden = self.policies.refusal(
+            principal, action, resource, region, assumed_root=bool(policy)
+        )
+        if forbidden:
+            return f"{text} {forbidden}"
+        if policy and action not in TASK_POLICIES[policy]:
             return f"{text} because no session policy allows the {action} action"
         return None
 
@@ -740,6 +853,7 @@ class Pretend:
 _JOINED = datetime.fromisoformat("2020-01-01T00:00:00+00:00").timestamp()
 _NOT_REGISTERED = "The provided account is not a registered delegated administrator."
 _denial: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_denial", default="")
+_further: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("further", default=())
 _sender: contextvars.ContextVar[str] = contextvars.ContextVar("rootsweep_sender", default="")
 
 
@@ -775,7 +889,7 @@ def _organizations_handler(pretend: Pretend) -> Handler:
         try:
             caller = pretend.caller(headers, query)
             with pretend.lock:
-                answer = pretend.organizations(caller, operation, _json_object(body))
+                answer = pretend.organizations(caller, operation, json_object(body))
         except ApiError as error:
             return _json_error("organizations", error)
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
@@ -790,7 +904,7 @@ def _account_handler(pretend: Pretend, inner: Handler) -> Handler:
         if path.rstrip("/") != "/getAlternateContact":
             return await inner(method, path, headers, body, query)
         try:
-            answer = pretend.alternate_contact(pretend.caller(headers, query), _json_object(body))
+            answer = pretend.alternate_contact(pretend.caller(headers, query), json_object(body))
         except ApiError as error:
             return _json_error("account", error)
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
@@ -810,8 +924,9 @@ def _sts_handler(pretend: Pretend, inner: Handler) -> Handler:
                 result = pretend.assume_root(caller, params)
                 return _query_answer("sts", operation, result)
             if operation == "AssumeRole":
-                target = _arn_account(params.get("RoleArn", ""))
-                pretend.fail(caller, target, "sts:AssumeRole")
+                role = params.get("RoleArn", "")
+                pretend.fail(caller, _arn_account(role), "sts:AssumeRole")
+                pretend.admit(caller, role)
         except ApiError as error:
             return _query_error("sts", error)
         return await inner(method, path, headers, body, query)
@@ -862,18 +977,35 @@ def _iam_answer(
 
 
 def _with_view(pretend: Pretend, inner: Any) -> Any:
-    """GET /_rootsweep/organization, before anything asks for a signature."""
+    """/_rootsweep/organization, before anything asks for a signature: GET shows the accounts,
+    POST {"account": ..., "state": ...} changes the state of one."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != "/_rootsweep/organization":
             await inner(scope, receive, send)
             return
+        status, answer = 200, None
+        if scope["method"] == "POST":
+            change = json_object(await _read(receive))
+            try:
+                pretend.set_state(str(change.get("account")), str(change.get("state")))
+            except ValueError as error:
+                status, answer = 400, {"error": str(error)}
         headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = json.dumps(pretend.view()).encode()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = json.dumps(answer or pretend.view()).encode()
         await send({"type": "http.response.body", "body": body})
 
     return app
+
+
+async def _read(receive: Any) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
 
 
 def _enforce_on_pretended_calls(pretend: Pretend) -> None:
@@ -898,38 +1030,60 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
         region: str,
         account_id: str,
     ) -> str:
+        _further.set(())
         if service == "organizations":
-            return _organizations_resource(pretend, _json_object(body))
+            arns = pretend.arns_of(json_object(body))
+            _further.set(tuple(arns[1:]))
+            return arns[0]
         if service == "account":
-            member = _json_object(body).get("AccountId")
+            member = json_object(body).get("AccountId")
             management = f"{pretend.management}:account/{pretend.id}/{member}"
             return f"arn:aws:account::{management if member else account_id + ':account'}"
         if service == "sts" and _one(params.get("Action")) == "AssumeRoot":
             target = _root_account(_one(params.get("TargetPrincipal")))
             return f"arn:aws:iam::{target}:root" if target else "*"
         if service == "ses" and path == "/v2/email/outbound-emails":
-            # SendEmail is authorized on the identity that sends, and ses:FromAddress names it
-            # (Service Authorization Reference, SES v2); MiniStack knows neither.
-            _sender.set(str(_json_object(body).get("FromEmailAddress") or ""))
-            return f"arn:aws:ses:{region}:{account_id}:identity/{_sender.get()}"
+            # SendEmail is authorized on the identity that sends and on the configuration set, and
+            # ses:FromAddress names the sender (Service Authorization Reference, SES v2).
+            mail = json_object(body)
+            _sender.set(str(mail.get("FromEmailAddress") or ""))
+            arn = f"arn:aws:ses:{region}:{account_id}"
+            if mail.get("ConfigurationSetName"):
+                _further.set((f"{arn}:configuration-set/{mail['ConfigurationSetName']}",))
+            return f"{arn}:identity/{_sender.get()}"
         return str(resource_arn(service, method, path, headers, body, params, region, account_id))
 
     def request_tag_context(
         service: str, action: str, body: bytes, params: dict[str, Any]
     ) -> dict[str, Any]:
         context: dict[str, Any] = tag_context(service, action, body, params)
+        if service == "organizations":
+            context = {**context, **condition_keys(json_object(body))}
         if action == "sts:AssumeRoot":
             context = {**context, "sts:TaskPolicyArn": _one(params.get("TaskPolicyArn.arn"))}
         return context
 
-    def enforce_sessions(access_key: str, action: str, *rest: Any, **named: Any) -> Any:
-        """A task policy is a session policy: it limits what the root of the member may do."""
+    def enforce_more(access_key: str, action: str, *rest: Any, **named: Any) -> Any:
+        """On every resource of the call, and with what limits a principal beside its policies."""
+        _denial.set("")
         if action == "ses:SendEmail":
             named["service_context"] = {"ses:FromAddress": _sender.get()}
         denied = enforce(access_key, action, *rest, **named)
-        refusal = None if denied else pretend.refusal(access_key, action)
+        if denied:
+            return denied
+        for resource in _further.get():
+            denied = enforce(access_key, action, *rest, **{**named, "resource_arn": resource})
+            if denied:
+                explicit = denied.decision == "Deny"
+                _denial.set(
+                    iam_actions.identity_denial_message(
+                        action, denied.principal_arn, resource, explicit
+                    )
+                )
+                return denied
+        refusal = pretend.refusal(access_key, action, named.get("resource_arn", "*"), rest[1])
         _denial.set(refusal or "")
-        return iam_evaluator.EvalResult("Deny", "", "", refusal) if refusal else denied
+        return iam_evaluator.EvalResult("Deny", "", "", refusal) if refusal else None
 
     def access_denied_response(
         service: str, action: str, principal: str, *rest: Any, **named: Any
@@ -947,19 +1101,7 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.request_tag_context = request_tag_context
     iam_actions.access_denied_response = access_denied_response
-    iam_evaluator.enforce = enforce_sessions
-
-
-def _organizations_resource(pretend: Pretend, data: dict[str, Any]) -> str:
-    for name in ("ResourceId", "AccountId", "ChildId", "ParentId", "OrganizationalUnitId"):
-        resource = str(data.get(name) or "")
-        if resource.startswith("ou-"):
-            return pretend._arn("ou", resource)
-        if resource.startswith("r-"):
-            return pretend._arn("root", resource)
-        if resource:
-            return pretend._arn("account", resource)
-    return "*"
+    iam_evaluator.enforce = enforce_more
 
 
 def _put_condition_keys_right(pretend: Pretend) -> None:
@@ -1095,7 +1237,7 @@ def _one(value: Any) -> str:
     return str(value or "")
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
     try:
         data = json.loads(body or b"{}")
     except ValueError:
@@ -1123,6 +1265,9 @@ def _json_error(service: str, error: ApiError) -> Response:
     response: Response = responses.error_response_json(
         error.code, error.message, status, message_key=key
     )
+    if error.reason:
+        body = {**json_object(response[2]), "Reason": error.reason}
+        return response[0], response[1], json.dumps(body).encode()
     return response
 
 

@@ -29,7 +29,8 @@ MANAGEMENT = "111111111111"
 SECURITY = "222222222222"
 TASKS = "arn:aws:iam::aws:policy/root-task/"
 
-ORGANIZATION = """\
+ORGANIZATION = (
+    """\
 management_account: "111111111111"
 security_account: "222222222222"
 accounts:
@@ -66,7 +67,13 @@ accounts:
     name: keys-to-delete
     root: {access_keys: [{id: AKIAEXAMPLE00000004}], password: true, mfa: false}
   - {id: "333333333342", name: key-maker}
-""" + "".join(f'  - {{id: "44444444{n:04}"}}\n' for n in range(40))
+"""
+    + "".join(f'  - {{id: "44444444{n:04}"}}\n' for n in range(40))
+    + """\
+organizational_units:
+  Workloads/Prod: {tags: {approvers: prod-lead@example.com}}
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -106,15 +113,16 @@ class Aws:
         iam = self.client("iam", account)
         principal = {"AWS": f"arn:aws:iam::{account}:root", "Service": "lambda.amazonaws.com"}
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
-        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_policy(trust))
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))
         if statements:
             iam.put_role_policy(
-                RoleName=name, PolicyName="may", PolicyDocument=_policy(*statements)
+                RoleName=name, PolicyName="may", PolicyDocument=document(*statements)
             )
         return str(role["Role"]["Arn"])
 
-    def function(self, name: str, code: str) -> str:
-        """A Lambda function with the given handler module; its role may answer task tokens."""
+    def function(self, name: str, code: str, *statements: dict[str, Any]) -> str:
+        """A Lambda function with the given handler module; its role may answer task tokens, and
+        what the statements say."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as zipped:
             zipped.writestr("handler.py", code)
@@ -122,7 +130,7 @@ class Aws:
         function = self.client("lambda").create_function(
             FunctionName=name,
             Runtime=f"python3.{sys.version_info.minor}",
-            Role=self.make_role(f"{name}-role", statement),
+            Role=self.make_role(f"{name}-role", statement, *statements),
             Handler="handler.handler",
             Timeout=30,
             Code={"ZipFile": archive.getvalue()},
@@ -133,8 +141,13 @@ class Aws:
         with urllib.request.urlopen(f"{self.endpoint}{path}", timeout=10) as answer:
             return json.load(answer)
 
+    def post(self, path: str, data: dict[str, Any]) -> Any:
+        request = urllib.request.Request(f"{self.endpoint}{path}", json.dumps(data).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
-def _policy(*statements: dict[str, Any]) -> str:
+
+def document(*statements: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 

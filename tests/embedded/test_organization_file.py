@@ -101,6 +101,25 @@ def test_a_fault_can_be_an_answer_that_is_not_true_yet(tmp_path: Path) -> None:
     assert found.faults["iam:GetAccountSummary"].answer == {"AccountAccessKeysPresent": 1}
 
 
+def test_organizational_units_and_the_root_have_tags(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        HEAD
+        + """\
+accounts: [{id: "333333333333", ou: Workloads/Prod}]
+organizational_units:
+  Workloads/Prod: {tags: {rootsweep-approver: prod-lead@example.com}}
+  Workloads: {}
+  root: {tags: {team: cloud}}
+""",
+    )
+    assert found.unit_tags == {
+        ("Workloads", "Prod"): {"rootsweep-approver": "prod-lead@example.com"},
+        ("Workloads",): {},
+        (): {"team": "cloud"},
+    }
+
+
 REFUSED = {
     "nmae: x": "unknown field 'nmae' in an account; allowed: id, name, email",
     "state: CLOSING": "'CLOSING' is not allowed here; allowed: PENDING_ACTIVATION, ACTIVE",
@@ -158,6 +177,14 @@ def test_a_wrong_field_is_refused_with_its_line(tmp_path: Path, fields: str, pro
         (
             HEAD + 'accounts:\n  - {id: "333333333333"}\n  - {id: "333333333333"}\n',
             ":5: account 333333333333 is listed twice",
+        ),
+        (
+            HEAD + "organizational_units:\n  Prod: {tags: {a: b}}\n",
+            ":4: no account is in the organizational unit 'Prod'",
+        ),
+        (
+            HEAD + "organizational_units:\n  root: {tag: {a: b}}\n",
+            ":4: unknown field 'tag' in an organizational unit; allowed: tags",
         ),
         (HEAD.replace("2" * 12, "1" * 12), ":2: security_account must be another account"),
     ],

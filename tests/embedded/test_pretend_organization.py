@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import MANAGEMENT, SECURITY, TASKS, Aws
+from .conftest import MANAGEMENT, SECURITY, TASKS, Aws, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,9 +150,16 @@ def test_tags_of_accounts_and_units_are_read_and_written(aws: Aws) -> None:
     ]
     unit = client.list_parents(ChildId=KEYS)["Parents"][0]["Id"]
     client.tag_resource(ResourceId=unit, Tags=[{"Key": "approver", "Value": "a@example.com"}])
-    assert client.list_tags_for_resource(ResourceId=unit)["Tags"][0]["Value"] == "a@example.com"
+    assert client.list_tags_for_resource(ResourceId=unit)["Tags"][1]["Value"] == "a@example.com"
     client.untag_resource(ResourceId=unit, TagKeys=["approver"])
-    assert client.list_tags_for_resource(ResourceId=unit)["Tags"] == []
+    assert client.list_tags_for_resource(ResourceId=unit)["Tags"] == [
+        {"Key": "approvers", "Value": "prod-lead@example.com"}
+    ]
+    root = client.list_roots()["Roots"][0]["Id"]
+    assert client.list_tags_for_resource(ResourceId=root)["Tags"] == []
+    client.tag_resource(ResourceId=root, Tags=[{"Key": "team", "Value": "cloud"}])
+    read = aws.client("organizations").list_tags_for_resource
+    assert read(ResourceId=root)["Tags"] == [{"Key": "team", "Value": "cloud"}]
 
 
 def test_delegates_and_trusted_services_are_listed_and_a_closing_account_is_pending(
@@ -384,10 +391,126 @@ def test_switching_root_access_off_and_on_changes_what_assume_root_answers(
     assert refused[0] == "AccountNotManagementOrDelegatedAdministratorException"
     organizations = aws.client("organizations", MANAGEMENT)
     service = "iam.amazonaws.com"
+    refused = refusal(organizations.disable_aws_service_access, ServicePrincipal=service)
+    assert refused[0] == "ConstraintViolationException"
     organizations.deregister_delegated_administrator(AccountId=SECURITY, ServicePrincipal=service)
     organizations.disable_aws_service_access(ServicePrincipal=service)
     refused = refusal(management.list_organizations_features)
     assert refused[0] == "ServiceAccessNotEnabledException"
+    assert answer(AUDIT) == "Service not enabled for AWS Organizations."
+    organizations.enable_aws_service_access(ServicePrincipal=service)
+    assert answer(AUDIT).endswith(f"sts:AssumeRoot on resource: arn:aws:iam::{KEYS}:root")
+
+
+# -- accounts that change while a case waits ------------------------------------------------------
+
+CHANGING = f"""\
+management_account: "{MANAGEMENT}"
+security_account: "{SECURITY}"
+accounts:
+  - {{id: "{KEYS}", ou: Workloads/Prod, root: {{access_keys: [{{id: AKIAEXAMPLE00000001}}]}}}}
+  - {{id: "{CLEAN}", ou: Workloads}}
+"""
+
+
+@pytest.fixture(scope="module")
+def changing(start: Callable[[str], Aws]) -> Aws:
+    return start(CHANGING)
+
+
+@pytest.fixture(scope="module")
+def operator_there(changing: Aws) -> Any:
+    return changing.role("operator", allow("sts:*"))
+
+
+def test_a_suspended_or_closed_account_is_out_of_reach(changing: Aws, operator_there: Any) -> None:
+    """Organizations User Guide, account states: PENDING_CLOSURE functions, SUSPENDED and CLOSED
+    do not. AWS suspends accounts itself, so there is no API for it."""
+    sts = changing.client("sts", credentials=operator_there)
+    task = {"arn": TASKS + AUDIT}
+    role = changing.make_role("audit", allow("iam:ListUsers"), account=KEYS)
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": SECURITY}}
+    changing.client("iam", KEYS).update_assume_role_policy(
+        RoleName="audit", PolicyDocument=document(trust)
+    )
+    opened = sts.assume_root(TargetPrincipal=KEYS, TaskPolicyArn=task)["Credentials"]
+    assumed = sts.assume_role(RoleArn=role, RoleSessionName="check")["Credentials"]
+    sessions = [changing.client("iam", credentials=each) for each in (opened, assumed)]
+    for state in ("SUSPENDED", "CLOSED"):
+        view = changing.post("/_rootsweep/organization", {"account": KEYS, "state": state})
+        assert view["accounts"][KEYS]["state"] == state
+        organizations = changing.client("organizations")
+        assert organizations.describe_account(AccountId=KEYS)["Account"]["State"] == state
+        refused = refusal(sts.assume_root, TargetPrincipal=KEYS, TaskPolicyArn=task)
+        assert refused[0] == "AccessDenied"
+        refused = refusal(sts.assume_role, RoleArn=role, RoleSessionName="check")
+        assert (refused[0], refused[1].endswith(f"sts:AssumeRole on resource: {role}")) == (
+            "AccessDenied",
+            True,
+        )
+        assert refusal(sessions[0].list_access_keys)[0] == "AccessDenied"
+        assert refusal(sessions[1].list_users)[0] == "AccessDenied"
+    for state in ("PENDING_CLOSURE", "ACTIVE"):
+        changing.post("/_rootsweep/organization", {"account": KEYS, "state": state})
+        assert sessions[0].list_access_keys()["AccessKeyMetadata"]
+        assert sts.assume_role(RoleArn=role, RoleSessionName="check")
+    for wrong in ({"account": KEYS, "state": "GONE"}, {"account": "1", "state": "CLOSED"}):
+        with pytest.raises(OSError, match="400"):
+            changing.post("/_rootsweep/organization", wrong)
+
+
+def test_an_account_moves(changing: Aws) -> None:
+    """Organizations API reference, MoveAccount: for the management account."""
+    client = changing.client("organizations", MANAGEMENT)
+    root = client.list_roots()["Roots"][0]["Id"]
+    prod = client.list_parents(ChildId=KEYS)["Parents"][0]["Id"]
+    workloads = client.list_parents(ChildId=prod)["Parents"][0]["Id"]
+    move = {"AccountId": KEYS, "SourceParentId": prod, "DestinationParentId": workloads}
+    by_delegate = changing.client("organizations").move_account
+    assert refusal(by_delegate, **move)[0] == "AccessDeniedException"
+    client.move_account(**move)
+    assert client.list_parents(ChildId=KEYS)["Parents"][0]["Id"] == workloads
+    moved = client.describe_account(AccountId=KEYS)["Account"]
+    assert moved["Paths"][0].endswith(f"/{workloads}/{KEYS}/")
+    assert client.list_accounts_for_parent(ParentId=prod)["Accounts"] == []
+    assert changing.get("/_rootsweep/organization")["accounts"][KEYS]["ou"] == "Workloads"
+    assert refusal(client.move_account, **move)[0] == "SourceParentNotFoundException"
+    move["SourceParentId"] = workloads
+    assert refusal(client.move_account, **move)[0] == "DuplicateAccountException"
+    move["DestinationParentId"] = "ou-abcd-12345678"
+    assert refusal(client.move_account, **move)[0] == "DestinationParentNotFoundException"
+    client.move_account(**{**move, "DestinationParentId": root})
+    assert changing.get("/_rootsweep/organization")["accounts"][KEYS]["ou"] == "root"
+
+
+def test_an_account_that_left_is_in_no_list_and_its_root_is_out_of_reach(
+    changing: Aws, operator_there: Any
+) -> None:
+    """Organizations API reference, RemoveAccountFromOrganization; STS, AssumeRoot: members."""
+    sts = changing.client("sts", credentials=operator_there)
+    task = {"arn": TASKS + AUDIT}
+    opened = sts.assume_root(TargetPrincipal=CLEAN, TaskPolicyArn=task)["Credentials"]
+    client = changing.client("organizations", MANAGEMENT)
+    parent = client.list_parents(ChildId=CLEAN)["Parents"][0]["Id"]
+    remove = client.remove_account_from_organization
+    by_delegate = changing.client("organizations").remove_account_from_organization
+    assert refusal(by_delegate, AccountId=CLEAN)[0] == "AccessDeniedException"
+    assert refusal(remove, AccountId=MANAGEMENT)[0] == "MasterCannotLeaveOrganizationException"
+    assert refusal(remove, AccountId=SECURITY)[0] == "ConstraintViolationException"
+    remove(AccountId=CLEAN)
+    assert refusal(remove, AccountId=CLEAN)[0] == "AccountNotFoundException"
+    assert refusal(client.describe_account, AccountId=CLEAN)[0] == "AccountNotFoundException"
+    assert refusal(client.list_tags_for_resource, ResourceId=CLEAN)[0] == "TargetNotFoundException"
+    assert CLEAN not in {each["Id"] for each in client.list_accounts()["Accounts"]}
+    found = client.list_accounts_for_parent(ParentId=parent)["Accounts"]
+    assert CLEAN not in {each["Id"] for each in found}
+    assert CLEAN not in changing.get("/_rootsweep/organization")["accounts"]
+    refused = refusal(sts.assume_root, TargetPrincipal=CLEAN, TaskPolicyArn=task)
+    assert refused[0] == "AccessDenied"
+    iam = changing.client("iam", credentials=opened)
+    assert refusal(iam.list_access_keys)[0] == "AccessDenied"
+    itself = changing.client("organizations", CLEAN).describe_organization
+    assert refusal(itself)[0] == "AWSOrganizationsNotInUseException"
 
 
 # -- the root user's keys, as the root user ------------------------------------------------------
