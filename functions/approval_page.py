@@ -7,7 +7,7 @@ import base64
 import logging
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -19,8 +19,10 @@ from rootsweep.errors import CaseEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import date
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+EXCEPTION_DAYS = int(os.environ["MAX_EXCEPTION_DAYS"])
 MAX_BODY_BYTES = 20_480
 # So many fit into a page of 30 KB, however long their names are and whatever has to be escaped.
 CASES_OF_A_PAGE = 15
@@ -186,7 +188,9 @@ def decide_one(case_id: str, token: str, form: Form, visit: Visit) -> Answer:
         # The page was made from other evidence, or the token was made up.
         return 409, messages.notice_page("superseded", case=case)
     try:
-        choice = approvals.choice_from(form, now=visit.now, account_id=case.account_id)
+        choice = approvals.choice_from(
+            form, now=visit.now, exception_days=EXCEPTION_DAYS, account_id=case.account_id
+        )
     except approvals.FormError as error:
         return 422, decision_page(visit, case, form=form, error=error)
     after, moment = record(visit, case, choice)
@@ -199,7 +203,9 @@ def decide_one(case_id: str, token: str, form: Form, visit: Visit) -> Answer:
 def decide_several(chosen: dict[str, str], form: Form, visit: Visit, *, after: str) -> Answer:
     """Take one decision about several cases, each for itself."""
     try:
-        choice = approvals.choice_from(form, now=visit.now, selected=len(chosen))
+        choice = approvals.choice_from(
+            form, now=visit.now, exception_days=EXCEPTION_DAYS, selected=len(chosen)
+        )
     except approvals.FormError as error:
         if not visit.waiting:
             return 409, show_past(visit)[1]
@@ -291,7 +297,7 @@ def decision_page(
         case,
         approver=visit.approver,
         token=approvals.page_token(visit.secret, case),
-        last_day=approvals.last_day_of_exception(visit.now.date()),
+        last_day=last_day_of_exception(visit),
         now=visit.now,
         more=visit.more_than(case),
         form=shown_again(form or {}),
@@ -299,9 +305,14 @@ def decision_page(
     )
 
 
+def last_day_of_exception(visit: Visit) -> date:
+    """The latest date until which keys may be kept."""
+    return visit.now.date() + timedelta(days=EXCEPTION_DAYS)
+
+
 def shown_again(form: Form) -> Form:
     """What was typed, as much of it as a page has room for."""
-    most = {"reason": approvals.REASON_LENGTH + 1}
+    most = {"reason": approvals.REASON_LENGTH + 1, "ticket": approvals.TICKET_LENGTH + 1}
     return {name: value.replace("\r\n", "\n")[: most.get(name, 40)] for name, value in form.items()}
 
 
@@ -329,7 +340,7 @@ def list_page(
         total=len(visit.waiting),
         first=len(visit.waiting) - len(rest) + 1,
         next_page=f"?after={shown[-1].id}" if len(rest) > len(shown) else "",
-        last_day=approvals.last_day_of_exception(visit.now.date()),
+        last_day=last_day_of_exception(visit),
         now=visit.now,
         form=shown_again(form or {}),
         selected=selected,

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, root_access
+from rootsweep.table import iso
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 reader = root_access.SummaryReader(
@@ -17,16 +18,23 @@ reader = root_access.SummaryReader(
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"state": "REMOVED" | "STILL_THERE" | "TOO_LATE"}`.
+    """`{"case_id"}` -> `{"state", "reason"}`.
 
-    An account that cannot be read counts as still having its keys.
+    The state is REMOVED, STILL_THERE, LOOK_AGAIN if something is new or the next mail is due,
+    TOO_LATE at the end of the ladder, or ACCOUNT_GONE. An account that cannot be read counts as
+    still having its keys.
     """
     case = cases.load(table, case_id=event["case_id"])
+    if case.account_gone:
+        return {"state": "ACCOUNT_GONE", "reason": case.account_gone}
     try:
         if not reader.read(case.account_id).access_keys:
             return {"state": "REMOVED", "reason": "the keys are gone"}
         reason = "the keys are still there"
     except Exception as error:  # Whatever it was, it is no proof that the keys are gone.
         reason = f"the account could not be read: {root_access.reason(error)}"
-    is_late = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}" >= case.deadline
-    return {"state": "TOO_LATE" if is_late else "STILL_THERE", "reason": reason}
+    now = iso(datetime.now(UTC))
+    if now >= case.deadline:
+        return {"state": "TOO_LATE", "reason": reason}
+    is_due = case.woken or now >= case.next_mail_at
+    return {"state": "LOOK_AGAIN" if is_due else "STILL_THERE", "reason": reason}

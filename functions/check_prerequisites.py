@@ -7,27 +7,34 @@ from typing import Any
 
 import boto3
 
-from rootsweep import sweeps
+from rootsweep import escalation, sweeps
 from rootsweep.errors import PrerequisiteError
 
+ESCALATION_POLICY_PARAMETER = os.environ["ESCALATION_POLICY_PARAMETER"]
 SENDER = os.environ["SENDER"]
+USES_MEMBER_ROLE = os.environ["SCAN_ACCESS"] == "MemberRole"
 organizations = boto3.client("organizations")
 iam = boto3.client("iam")
 ses = boto3.client("sesv2")
+ssm = boto3.client("ssm")
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"input", "execution_arn", "started_at"}` -> the request with `sweep_id`, `started_at`.
+    """`{"input", "execution_arn", "started_at"}` -> the request with `sweep_id`, `started_at` and
+    `escalation_policy`, which goes on the way with the sweep and then stays in its cases.
 
     Raises InvalidSweepInputError or PrerequisiteError.
     """
     request = sweeps.SweepRequest.parse(event["input"])
     check_organization()
+    ladder: escalation.Ladder = ()
     if not request.detect_only:
         check_root_credentials_management()
         check_sender()
+        ladder = read_escalation_policy()
     return {
         **request.to_dict(),
+        "escalation_policy": [rung.to_dict() for rung in ladder],
         "sweep_id": sweeps.sweep_id_for(
             execution_arn=event["execution_arn"], started_at=event["started_at"]
         ),
@@ -58,13 +65,19 @@ def check_organization() -> None:
 
 
 def check_root_credentials_management() -> None:
-    """Raise PrerequisiteError unless this account may open root sessions in its organization."""
+    """Raise PrerequisiteError if this account can open no root session, and has to.
+
+    Where the accounts are checked by a member role, keys are found without root sessions, and the
+    cases go the way of a removal by hand until root credentials management is on.
+    """
     enable = (
         "In the management account run: aws iam enable-organizations-root-credentials-management"
     )
     try:
         features = iam.list_organizations_features().get("EnabledFeatures", [])
     except iam.exceptions.ServiceAccessNotEnabledException as error:
+        if USES_MEMBER_ROLE:
+            return
         raise PrerequisiteError(
             "IAM has no trusted access to the organization. In the management account run: "
             "aws organizations enable-aws-service-access --service-principal iam.amazonaws.com"
@@ -75,10 +88,27 @@ def check_root_credentials_management() -> None:
             "aws organizations register-delegated-administrator "
             "--service-principal iam.amazonaws.com --account-id <this account>"
         ) from error
-    if "RootCredentialsManagement" not in features:
+    if "RootCredentialsManagement" not in features and not USES_MEMBER_ROLE:
         raise PrerequisiteError(
-            f"Root credentials management is off, so no root key can be deleted. {enable}"
+            f"Root credentials management is off, so no account can be checked. {enable}"
         )
+
+
+def read_escalation_policy() -> escalation.Ladder:
+    """The escalation policy as it is now. Raises PrerequisiteError that names what is wrong."""
+    repair = f"aws ssm put-parameter --overwrite --name {ESCALATION_POLICY_PARAMETER} --value ..."
+    try:
+        text = ssm.get_parameter(Name=ESCALATION_POLICY_PARAMETER)["Parameter"].get("Value", "")
+        return escalation.parse(text)
+    except ssm.exceptions.ParameterNotFound as error:
+        raise PrerequisiteError(
+            f"There is no escalation policy {ESCALATION_POLICY_PARAMETER}. Run: {repair}"
+        ) from error
+    except escalation.EscalationPolicyError as error:
+        raise PrerequisiteError(
+            f"The escalation policy {ESCALATION_POLICY_PARAMETER} cannot be used: {error}. "
+            f"Run: {repair}"
+        ) from error
 
 
 def check_sender() -> None:

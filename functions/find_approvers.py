@@ -1,8 +1,9 @@
-"""Find who answers for an account, and note who is asked for what, until when."""
+"""Find who answers for an account, and note who is asked for what, on which rung, until when."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,68 +11,90 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import accounts, cases
+from rootsweep import approvers, cases, directory, escalation
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
 
-APPROVAL_TIMEOUT_SECONDS = int(os.environ["APPROVAL_TIMEOUT_SECONDS"])
-APPROVER_TAG = os.environ["APPROVER_TAG"]
-DEFAULT_APPROVER = os.environ["DEFAULT_APPROVER"]
-MANUAL_REMOVAL_TIMEOUT_SECONDS = int(os.environ["MANUAL_REMOVAL_TIMEOUT_SECONDS"])
-SECOND_APPROVER = os.environ["SECOND_APPROVER"]
+MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
 organizations = boto3.client("organizations", config=calls)
-account_client = boto3.client("account", config=calls)
+sources = directory.Directory(
+    organizations=organizations,
+    account_client=boto3.client("account", config=calls),
+    tag_key=os.environ["APPROVER_TAG"],
+    default=os.environ["DEFAULT_APPROVER"],
+    second=os.environ["SECOND_APPROVER"],
+)
 table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "denied"?}` -> `{"ask_at", "by_hand", "timeout_seconds"}`: when, what, how long.
+    """`{"case_id", "denied"?}` -> `{"anybody", "ask_at", "by_hand", "reason", "timeout_seconds"}`.
 
     `denied` is what Step Functions caught if AWS refused a root session: the JSON of a Lambda
-    error. Then people have to remove the keys. Raises ApproverUnknownError, CaseEndedError.
+    error. Then people have to remove the keys. The time is over when the next mail is due. Raises
+    ApproverUnknownError, CaseEndedError.
     """
     now = datetime.now(UTC)
     case = cases.load(table, case_id=event["case_id"])
     denied = event.get("denied")
-    found = accounts.find_approvers(
-        organizations,
-        account_client,
-        account_id=case.account_id,
-        tag_key=APPROVER_TAG,
-        default=DEFAULT_APPROVER,
-        second=SECOND_APPROVER,
-        at_least=1 if denied else case.quorum,
-    )
+    obstacle, reason = why(denied, account_id=case.account_id) if denied else (None, "")
     ask_at = max(now, datetime.fromisoformat(case.ask_at) if case.ask_at else now)
-    if denied:
-        obstacle, reason = why(denied, account_id=case.account_id)
-        seconds = MANUAL_REMOVAL_TIMEOUT_SECONDS
+    if case.ladder_since and case.obstacle == obstacle:
+        # Looking again does not give people more time.
+        first, since = case.first_rung, datetime.fromisoformat(case.ladder_since)
     else:
-        obstacle, reason = None, ""
-        seconds = APPROVAL_TIMEOUT_SECONDS
-    deadline = ask_at + timedelta(seconds=seconds)
-    if case.deadline and case.obstacle == obstacle:
-        # People were asked about this already: looking again does not give them more time.
-        deadline = min(deadline, datetime.fromisoformat(case.deadline))
+        first, since = case.rung, ask_at
+    position = escalation.position(case.ladder, first=first, since=since, now=now)
+    at_least = 1 if obstacle else case.quorum
+    found = find(case, rung=position.rung, at_least=at_least, now=now)
+    last = len(case.ladder) - 1
+    if not found.approvers and position.rung < last:
+        # Nobody answers for the account, so no time is lost on the rungs between.
+        first, since = last, ask_at
+        position = escalation.position(case.ladder, first=first, since=since, now=now)
+        found = find(case, rung=last, at_least=at_least, now=now)
+    if position.reminder:
+        # A moment for the other cases that have this mail at the same time, so that they share it.
+        ask_at = max(ask_at, position.mail_at + timedelta(seconds=MAIL_WINDOW_SECONDS))
     cases.ask(
         table,
         case=case,
-        approvers=found,
+        approvers=found.approvers,
+        notes=found.notes,
+        first_rung=first,
+        since=since,
+        position=position,
         now=now,
-        deadline=deadline,
         obstacle=obstacle,
         reason=reason,
     )
     return {
+        "anybody": bool(found.approvers),
         "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
-        "timeout_seconds": max(1, round((deadline - ask_at).total_seconds())),
+        "reason": f"nobody answers for this account: {'; '.join(found.notes)}",
+        "timeout_seconds": max(1, math.ceil((position.next_mail_at - ask_at).total_seconds())),
     }
 
 
+def find(case: cases.Case, *, rung: int, at_least: int, now: datetime) -> directory.Found:
+    """Who is asked on this rung, as things are now."""
+    return directory.find_approvers(
+        sources,
+        account_id=case.account_id,
+        parents=case.parents,
+        notify=escalation.notified(case.ladder, rung=rung),
+        at_least=at_least,
+        has_bounced=lambda address: approvers.has_bounced(table, approver=address, now=now),
+    )
+
+
 def why(denied: str, *, account_id: str) -> tuple[Obstacle, str]:
-    """What keeps Rootsweep from deleting the keys, for the case and the mail."""
+    """What keeps Rootsweep from deleting the keys, for the case and the mail.
+
+    Nothing but the words for people goes by what AWS says here.
+    """
     management_account = organizations.describe_organization()["Organization"]["MasterAccountId"]
     if account_id == management_account:
         return (
@@ -82,6 +105,9 @@ def why(denied: str, *, account_id: str) -> tuple[Obstacle, str]:
         reason = str(json.loads(denied)["errorMessage"])
     except (ValueError, KeyError, TypeError):
         reason = denied
+    # As recorded from AWS: the feature is off, or IAM has no trusted access to the organization.
+    if "feature is not enabled" in reason or "Service not enabled" in reason:
+        return Obstacle.ROOT_CREDENTIALS_MANAGEMENT_OFF, reason
     if "service control policy" in reason:
         return Obstacle.SERVICE_CONTROL_POLICY, reason
     return Obstacle.ROOT_SESSION_DENIED, reason

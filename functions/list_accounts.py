@@ -38,12 +38,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             f"{field}: {error.args[0]} is not in this organization, or has no accounts"
         ) from error
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
+    files.write_organization(everyone)
     files.write_accounts(chosen)
     key = files.write_batches(sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=event["sweep_id"]))
     return {
         "sweep_id": event["sweep_id"],
         "started_at": event["started_at"],
         "detect_only": event["detect_only"],
+        "escalation_policy": event["escalation_policy"],
         "accounts": len(chosen),
         "batches": key,
     }

@@ -8,17 +8,19 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import cases, root_access, sweeps
-from rootsweep.accounts import Account, AccountState
+from rootsweep import cases, escalation, exceptions, root_access, sweeps
+from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
 BUCKET = os.environ["BUCKET"]
+GOVCLOUD = "aws-us-gov"
+GOVCLOUD_EXCEPTION_REASON = os.environ["GOVCLOUD_EXCEPTION_REASON"]
 MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
@@ -45,16 +47,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if account.id in found and found[account.id].state == AccountState.ROOT_KEYS
     ]
     seconds = MAIL_WINDOW_SECONDS + SECONDS_A_CASE * len(with_keys)
-    ask_at = datetime.now(UTC) + timedelta(seconds=seconds)
+    opening = Opening(
+        sweep_id=event["sweep_id"],
+        ladder=tuple(escalation.Rung.from_dict(rung) for rung in event["escalation_policy"]),
+        ask_at=datetime.now(UTC) + timedelta(seconds=seconds),
+    )
 
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
         try:
-            return look_into_account(
-                account,
-                sweep_id=event["sweep_id"],
-                detect_only=event["detect_only"],
-                ask_at=ask_at,
-            )
+            return look_into_account(account, None if event["detect_only"] else opening)
         except Exception as error:  # One account must not cost the others their cases.
             log.exception("no case for account %s", account.id)
             reason = f"it has root access keys, but no case: {root_access.reason(error)}"
@@ -69,51 +70,86 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         }
     )
     if not event["detect_only"]:
-        wake_cases_without_keys(found)
+        wake_cases(found, files.read_organization())
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
 
 
-def wake_cases_without_keys(found: dict[str, sweeps.Finding]) -> None:
-    """Have those cases look again whose accounts have no root access key any more.
+class Opening(NamedTuple):
+    """What the cases that a sweep opens have in common."""
 
-    It never fails: the sweep has a report to write, and the next one wakes them as well.
+    sweep_id: str
+    ladder: escalation.Ladder
+    ask_at: datetime
+
+
+def wake_cases(found: dict[str, sweeps.Finding], organization: dict[str, str]) -> None:
+    """Have those cases look again whose accounts have no root access key any more, or are gone.
+
+    `organization` has the state of each account there is. It never fails: the sweep has a report to
+    write, and the next one wakes them as well.
     """
     try:
         for account_id, case_id in cases.open_case_ids(table).items():
             finding = found.get(account_id)
-            if finding and finding.state == AccountState.CLEAN:
-                woken = cases.wake(table, case_id=case_id)
-                log.info("account %s is clean, case %s was woken: %s", account_id, case_id, woken)
+            gone = why_gone(organization.get(account_id))
+            if gone or (finding and finding.state == AccountState.CLEAN):
+                woken = cases.wake(table, case_id=case_id, account_gone=gone)
+                log.info("case %s was woken: %s (%s)", case_id, woken, gone or "it is clean")
     except Exception:
         log.exception("not every case was woken whose keys are gone")
 
 
+def why_gone(state: str | None) -> str:
+    """Why an account in this state needs nobody any more; empty if it does."""
+    if state is None:
+        return "the account has left the organization"
+    return f"the account is {state}" if state in SKIPPED_STATES else ""
+
+
 def look_into_account(
-    account: Account, *, sweep_id: str, detect_only: bool, ask_at: datetime
+    account: Account, opening: Opening | None
 ) -> tuple[dict[str, Any], cases.Case | None]:
-    """What the report says of an account with keys, and its case."""
+    """What the report says of an account with keys, and its case. Opens none without an opening."""
     keys, reason = read_keys(account.id)
     row: dict[str, Any] = {"keys": [key.to_dict() for key in keys], "reason": reason}
     now = datetime.now(UTC)
-    exception = cases.find_exception(table, account_id=account.id, now=now)
-    if exception and reason:
-        # Nobody is asked again because of a hiccup; nor are the keys taken for the excepted ones.
-        case = cases.load(table, case_id=exception.case_id)
-        return row | {"state": AccountState.UNKNOWN}, case
-    if exception and exception.fingerprint == root_access.fingerprint(account.id, keys):
-        why = f"until {exception.until}, by {exception.owner}: {exception.reason}"
-        case = cases.load(table, case_id=exception.case_id)
-        return row | {"state": AccountState.EXCEPTED, "reason": why}, case
-    if detect_only:
+    if PARTITION == GOVCLOUD and GOVCLOUD_EXCEPTION_REASON:
+        why = f"root users of GovCloud cannot sign in: {GOVCLOUD_EXCEPTION_REASON}"
+        return row | {"state": AccountState.EXCEPTED, "reason": why}, None
+    exception = exceptions.find(table, account_id=account.id)
+    if exception and exception.is_in_force(now.date()):
+        if reason:
+            # Nobody is asked again because of a hiccup; nor are the keys taken for excepted ones.
+            case = cases.load(table, case_id=exception.case_id)
+            return row | {"state": AccountState.UNKNOWN}, case
+        if exception.fingerprint == root_access.fingerprint(account.id, keys):
+            ticket = f" ({exception.ticket})" if exception.ticket else ""
+            why = f"until {exception.until}, by {exception.owner}: {exception.reason}{ticket}"
+            case = cases.load(table, case_id=exception.case_id)
+            return row | {"state": AccountState.EXCEPTED, "reason": why}, case
+    if opening is None:
         return row, cases.find_open_case(table, account_id=account.id)
-    return row, ensure_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
+    return row, ensure_case(
+        account, opening, key_ids=[key.id for key in keys], exception=exception, now=now
+    )
 
 
-def ensure_case(account: Account, *, sweep_id: str, now: datetime, ask_at: datetime) -> cases.Case:
+def ensure_case(
+    account: Account,
+    opening: Opening,
+    *,
+    key_ids: list[str],
+    exception: exceptions.AccountException | None,
+    now: datetime,
+) -> cases.Case:
     """The open case of the account, with its execution running; a new one if there is none."""
-    case = open_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
+
+    def opened() -> cases.Case:
+        return open_case(account, opening, key_ids=key_ids, exception=exception, now=now)
+
+    case = opened()
     if start(case):
         return case
     try:
@@ -126,22 +162,32 @@ def ensure_case(account: Account, *, sweep_id: str, now: datetime, ask_at: datet
         )
     except CaseEndedError:
         return cases.load(table, case_id=case.id)  # It ended properly this very moment.
-    case = open_case(account, sweep_id=sweep_id, now=now, ask_at=ask_at)
+    case = opened()
     start(case)
     return case
 
 
-def open_case(account: Account, *, sweep_id: str, now: datetime, ask_at: datetime) -> cases.Case:
+def open_case(
+    account: Account,
+    opening: Opening,
+    *,
+    key_ids: list[str],
+    exception: exceptions.AccountException | None,
+    now: datetime,
+) -> cases.Case:
     """`cases.open_case`, tried again when it met another sweep at the same account."""
     for attempt in range(1, 4):
         try:
             return cases.open_case(
                 table,
                 account=account,
-                sweep_id=sweep_id,
+                sweep_id=opening.sweep_id,
                 remediate_arn=REMEDIATE_ARN,
+                ladder=opening.ladder,
+                key_ids=key_ids,
+                old_exception=exception,
                 now=now,
-                ask_at=ask_at,
+                ask_at=opening.ask_at,
             )
         except table.meta.client.exceptions.TransactionCanceledException:
             if attempt == 3:
@@ -184,5 +230,5 @@ def case_row(case: cases.Case) -> dict[str, Any]:
         "outcome": case.outcome,
         "execution_arn": case.execution_arn,
         "opened_at": case.opened_at,
-        "rung": 1,
+        "rung": case.rung + 1,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 
 from rootsweep import cases
+from rootsweep.table import iso
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
@@ -16,19 +17,25 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"answer", "by", "reason"}`.
 
-    The answer is APPROVED, DECLINED, LOOK_AGAIN if the case was woken, or NONE. Raises
-    CaseEndedError.
+    The answer is APPROVED, DECLINED, LOOK_AGAIN if the case was woken or the next mail is due,
+    ACCOUNT_GONE, or NONE at the end of the ladder. Raises CaseEndedError.
     """
+    now = datetime.now(UTC)
     if cases.was_woken(table, case_id=event["case_id"]):
-        return {"answer": "LOOK_AGAIN", "by": "", "reason": "a sweep saw no root access key"}
-    case = cases.close_to_decisions(table, case_id=event["case_id"], now=datetime.now(UTC))
-    if case.decision is None:
-        return {"answer": "NONE", "by": "", "reason": silence(case)}
-    return {
-        "answer": case.decision.answer,
-        "by": case.decided_by,
-        "reason": case.decision.reason,
-    }
+        return {"answer": "LOOK_AGAIN", "by": "", "reason": "something is new"}
+    case = cases.load(table, case_id=event["case_id"])
+    if not case.decided and not case.account_gone and iso(now) < case.deadline:
+        return {"answer": "LOOK_AGAIN", "by": "", "reason": "the next mail is due"}
+    case = cases.close_to_decisions(table, case_id=event["case_id"], now=now)
+    if case.decision:
+        return {
+            "answer": case.decision.answer,
+            "by": case.decided_by,
+            "reason": case.decision.reason,
+        }
+    if case.account_gone:
+        return {"answer": "ACCOUNT_GONE", "by": "", "reason": case.account_gone}
+    return {"answer": "NONE", "by": "", "reason": silence(case)}
 
 
 def silence(case: cases.Case) -> str:
@@ -42,4 +49,6 @@ def silence(case: cases.Case) -> str:
         )
     if case.unreachable:
         reason += f"; no mail reached {', '.join(sorted(case.unreachable))}"
+    if case.reopened:
+        reason += f"; given up before, {case.reopened} times in a row"
     return reason

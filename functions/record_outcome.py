@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases
+from rootsweep import cases, holds
 from rootsweep.text import plain, unlinked
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
@@ -29,6 +29,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         reason=reason_text(event["reason"]),
         now=datetime.now(UTC),
     )
+    holds.leave_canary(table, case=case)
     return {
         "case_id": case.id,
         "account_id": case.account_id,
@@ -36,6 +37,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "outcome": case.outcome,
         "reason": plain(case.reason, 1000),
         "decided_by": case.decided_by,
+        "rung": case.rung + 1,
+        "reopened": case.reopened,
         "execution_arn": case.execution_arn,
     }
 

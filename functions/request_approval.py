@@ -18,6 +18,7 @@ post = mailing.Post(
     table=table,
     ses=boto3.client("sesv2", config=calls),
     sender=os.environ["SENDER"],
+    configuration_set=os.environ["CONFIGURATION_SET"],
     approval_url=os.environ["APPROVAL_URL"],
 )
 

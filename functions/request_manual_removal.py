@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -10,10 +12,9 @@ from botocore.config import Config
 
 from rootsweep import cases, mailing
 
-MANUAL_REMOVAL_CHECK_SECONDS = int(os.environ["MANUAL_REMOVAL_CHECK_SECONDS"])
-MANUAL_REMOVAL_TIMEOUT_SECONDS = int(os.environ["MANUAL_REMOVAL_TIMEOUT_SECONDS"])
 # Each look is some ten events, and an execution fails at 25,000 (Step Functions quotas).
 MOST_LOOKS = 1000
+MANUAL_REMOVAL_CHECK_SECONDS = int(os.environ["MANUAL_REMOVAL_CHECK_SECONDS"])
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
 dynamodb = boto3.resource("dynamodb", config=calls)
 table = dynamodb.Table(os.environ["TABLE"])
@@ -22,20 +23,22 @@ post = mailing.Post(
     table=table,
     ses=boto3.client("sesv2", config=calls),
     sender=os.environ["SENDER"],
+    configuration_set=os.environ["CONFIGURATION_SET"],
     approval_url=os.environ["APPROVAL_URL"],
 )
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"deadline", "wait_seconds"}`, and each approver has a mail with the steps.
+    """`{"case_id"}` -> `{"wait_seconds"}` between looks; each approver has a mail with the steps.
 
     Raises MailPendingError, ClientError.
     """
     case = cases.load(table, case_id=event["case_id"])
     mailing.see_to_it(post, case)
-    return {
-        "deadline": case.deadline,
-        "wait_seconds": max(
-            MANUAL_REMOVAL_CHECK_SECONDS, MANUAL_REMOVAL_TIMEOUT_SECONDS // MOST_LOOKS
-        ),
-    }
+    return {"wait_seconds": wait_seconds(case, now=datetime.now(UTC))}
+
+
+def wait_seconds(case: cases.Case, *, now: datetime) -> int:
+    """How long to wait between two looks: as the stack says, but not for too many of them."""
+    left = datetime.fromisoformat(case.deadline) - now
+    return max(MANUAL_REMOVAL_CHECK_SECONDS, math.ceil(left.total_seconds() / MOST_LOOKS))

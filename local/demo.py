@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local import stack
-from rootsweep import cases
+from rootsweep import cases, escalation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -346,14 +346,20 @@ def _phase(text: str) -> Iterator[Callable[[str], None]]:
 def _times(organization: Organization, auto: str | None) -> dict[str, str]:
     """Waits that a demo can sit through; longer where more people have to answer."""
     if auto is None:
-        return {"ApprovalTimeoutSeconds": "3600", "ManualRemovalTimeoutSeconds": "3600"}
+        return {"EscalationPolicy": _ladder("30m", remind_every="10m")}
     with_keys = sum(bool(entry.access_keys) for entry in organization.accounts)
-    seconds = str(max(20, 12 + with_keys))
-    return {
-        "ApprovalTimeoutSeconds": seconds,
-        "ManualRemovalTimeoutSeconds": seconds,
-        "ManualRemovalCheckSeconds": "20",
-    }
+    seconds = max(10, (12 + with_keys) // 2)
+    return {"EscalationPolicy": _ladder(f"{seconds}s"), "ManualRemovalCheckSeconds": "20"}
+
+
+def _ladder(after: str, **more: str) -> str:
+    """An escalation policy: the owners, then the default approver too."""
+    return json.dumps(
+        [
+            {"after": after, "notify": [target], **more}
+            for target in (escalation.APPROVERS, escalation.DEFAULT_APPROVER)
+        ]
+    )
 
 
 def _styled(word: str) -> str:

@@ -139,7 +139,7 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
         **parameters,
     }
     boto3.client("sesv2", **settings).create_email_identity(EmailIdentity=chosen["SenderAddress"])
-    overrides = [f'{name}="{value}"' for name, value in chosen.items()]
+    overrides = [f'{name}="{_escaped(value)}"' for name, value in chosen.items()]
     _sam(
         "deploy",
         *("--template", str(ROOT / ".aws-sam/build/template.yaml"), "--stack-name", STACK_NAME),
@@ -261,6 +261,11 @@ def _sam(*arguments: str, endpoint: str, account: str) -> None:
         raise StackError(
             f"sam {arguments[0]} failed: {said[-1] if said else 'without a word'} (see {log})"
         )
+
+
+def _escaped(value: str) -> str:
+    """A value between quotation marks, as `--parameter-overrides` of SAM CLI reads it."""
+    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _map_domain(api_id: str, settings: dict[str, Any]) -> None:

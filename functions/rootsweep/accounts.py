@@ -1,4 +1,4 @@
-"""The accounts of an organization, and who answers for them."""
+"""The accounts of an organization."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from rootsweep.errors import ApproverUnknownError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
-    from mypy_boto3_account import AccountClient
     from mypy_boto3_organizations import OrganizationsClient
 
 ACCOUNT_ID = re.compile(r"[0-9]{12}")
 ORGANIZATIONAL_UNIT_ID = re.compile(r"(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32})")
-EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 # An account that is listed without a state is checked, never skipped: skipping must be earned.
 _CHECKED_STATES = {"ACTIVE", "PENDING_CLOSURE"}
-_SKIPPED_STATES = {"SUSPENDED", "CLOSED", "PENDING_ACTIVATION"}
+SKIPPED_STATES = {"SUSPENDED", "CLOSED", "PENDING_ACTIVATION"}
 _STATE_OF_STATUS = {
     "ACTIVE": "ACTIVE",
     "SUSPENDED": "SUSPENDED",
@@ -58,7 +52,7 @@ class Account:
     @property
     def is_checked(self) -> bool:
         """Whether a sweep looks into the account; AWS keeps suspended and closed ones shut."""
-        return self.organizations_state not in _SKIPPED_STATES
+        return self.organizations_state not in SKIPPED_STATES
 
     def to_dict(self) -> dict[str, Any]:
         """The account as the files of a sweep and the input of a case hold it."""
@@ -118,103 +112,10 @@ def select(
     ]
 
 
-@dataclass(frozen=True)
-class Approver:
-    """Who is asked about an account, and where the address was found."""
-
-    address: str
-    source: str
-
-
-def find_approvers(
-    organizations: OrganizationsClient,
-    account_client: AccountClient,
-    *,
-    account_id: str,
-    tag_key: str,
-    default: str,
-    second: str,
-    at_least: int,
-) -> list[Approver]:
-    """Who is asked about an account: everybody in the first source that names somebody.
-
-    The sources are the account's tag (several addresses with spaces between), its SECURITY
-    alternate contact, the default of the stack, the second approver of the stack. Where fewer than
-    `at_least` different people are found, the next sources add theirs; there may still be fewer. A
-    source that is missing, may not be read or holds no e-mail address falls through to the next.
-    Raises ApproverUnknownError if AWS gives no answer at all: a hiccup must not hand the decision
-    to somebody else.
-    """
-    sources: list[tuple[str, Callable[[], list[str]]]] = [
-        (
-            f"the account's tag {tag_key}",
-            lambda: _tagged_addresses(organizations, account_id=account_id, tag_key=tag_key),
-        ),
-        (
-            "the account's SECURITY alternate contact",
-            lambda: _security_contact(account_client, account_id=account_id),
-        ),
-        ("the default approver of the Rootsweep stack", lambda: _addresses(default)),
-        ("the second approver of the Rootsweep stack", lambda: _addresses(second)),
-    ]
-    found: dict[str, Approver] = {}
-    for source, read in sources:
-        if len(found) >= max(1, at_least):
-            break
-        for address in read():
-            found.setdefault(person(address), Approver(address, source))
-    return list(found.values())
-
-
-def person(address: str) -> str:
-    """What tells people apart: `A.Smith+aws@Example.com` is the same person as without the tag."""
-    local, _, domain = address.lower().rpartition("@")
-    return f"{local.partition('+')[0]}@{domain}"
-
-
-def _tagged_addresses(
-    organizations: OrganizationsClient, *, account_id: str, tag_key: str
-) -> list[str]:
-    try:
-        pages = organizations.get_paginator("list_tags_for_resource").paginate(
-            ResourceId=account_id
-        )
-        tags = {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags", [])}
-    except (ClientError, BotoCoreError) as error:
-        _require_absence(error, account_id)
-        return []
-    return _addresses(tags.get(tag_key, ""))
-
-
-def _security_contact(account_client: AccountClient, *, account_id: str) -> list[str]:
-    try:
-        answer = account_client.get_alternate_contact(
-            AccountId=account_id, AlternateContactType="SECURITY"
-        )
-    except (ClientError, BotoCoreError) as error:
-        _require_absence(error, account_id)
-        return []
-    return _addresses(answer.get("AlternateContact", {}).get("EmailAddress", ""))
-
-
-def _require_absence(error: Exception, account_id: str) -> None:
-    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-    if "NotFound" not in code and "AccessDenied" not in code:
-        raise ApproverUnknownError(f"account {account_id}: {error}") from error
-
-
-def _addresses(text: str) -> list[str]:
-    """The e-mail addresses in a text. A text that holds anything else names nobody."""
-    words = text.split()
-    if all(len(word) <= 254 and EMAIL_ADDRESS.fullmatch(word) for word in words):
-        return words
-    return []
-
-
 def _state(account: Any) -> str:
     # `Status` is retired; SDKs and partitions that still send it are understood.
     state: str | None = account.get("State") or _STATE_OF_STATUS.get(account.get("Status", ""))
-    return state if state in _CHECKED_STATES | _SKIPPED_STATES else "UNKNOWN"
+    return state if state in _CHECKED_STATES | SKIPPED_STATES else "UNKNOWN"
 
 
 def _parents_from(account: Any) -> list[str]:

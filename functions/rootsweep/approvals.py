@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rootsweep.cases import Case
     from rootsweep.root_access import RootKey
 
-EXCEPTION_DAYS = 90
 REASON_LENGTH = 1000
+TICKET_LENGTH = 100
 
 
 class FormError(Exception):
@@ -95,22 +95,31 @@ def is_page_token(given: str, secret: str, case: Case) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a form says: approve or decline, why, and until when declined keys stay."""
+    """What a form says: approve or decline, why, until when declined keys stay, which ticket."""
 
     answer: Answer
     reason: str = ""
     until: str = ""
+    ticket: str = ""
 
     def about(self, case: Case, *, by: str, now: datetime) -> Decision:
         """The choice as a decision of one person about one case."""
-        return Decision(self.answer, by, iso(now), case.fingerprint, self.reason, self.until)
+        return Decision(
+            self.answer, by, iso(now), case.fingerprint, self.reason, self.until, self.ticket
+        )
 
 
 def choice_from(
-    form: Mapping[str, str], *, now: datetime, account_id: str = "", selected: int = 0
+    form: Mapping[str, str],
+    *,
+    now: datetime,
+    exception_days: int,
+    account_id: str = "",
+    selected: int = 0,
 ) -> Choice:
     """The choice that a form makes. Raises FormError.
 
+    Declined keys stay for `exception_days` at most.
     To approve, the person types the `account_id` of a single case, or how many are `selected`.
     """
     decision = form.get("decision")
@@ -124,8 +133,11 @@ def choice_from(
     if decision == "decline":
         if not reason:
             raise FormError("reason", "Say why the keys have to stay.")
-        until = _until(form.get("until", ""), today=now.date())
-        return Choice(Answer.DECLINED, reason, until.isoformat())
+        ticket = plain(form.get("ticket", ""), TICKET_LENGTH + 1)
+        if len(ticket) > TICKET_LENGTH:
+            raise FormError("ticket", f"The ticket is longer than {TICKET_LENGTH} characters.")
+        until = _until(form.get("until", ""), today=now.date(), days=exception_days)
+        return Choice(Answer.DECLINED, reason, until.isoformat(), ticket)
     if account_id and form.get("account_id", "").strip().replace("-", "") != account_id:
         raise FormError("account_id", "Type the 12 digits of the account to approve the deletion.")
     if not account_id and form.get("count", "").strip() != str(selected):
@@ -135,7 +147,7 @@ def choice_from(
         )
     if not account_id:
         # One form has both buttons: who has said why keys stay, and until when, wants to keep them.
-        for field in ("until", "reason"):
+        for field in ("until", "ticket", "reason"):
             if form.get(field, "").strip():
                 raise FormError(
                     field,
@@ -145,18 +157,11 @@ def choice_from(
     return Choice(Answer.APPROVED, reason)
 
 
-def last_day_of_exception(today: date) -> date:
-    """The latest date until which keys may be kept."""
-    return today + timedelta(days=EXCEPTION_DAYS)
-
-
-def _until(text: str, *, today: date) -> date:
+def _until(text: str, *, today: date, days: int) -> date:
     try:
         until = date.fromisoformat(text.strip())
     except ValueError:
         raise FormError("until", "Give the date until which the keys stay.") from None
-    if not today < until <= last_day_of_exception(today):
-        raise FormError(
-            "until", f"Choose a date after today and within the next {EXCEPTION_DAYS} days."
-        )
+    if not today < until <= today + timedelta(days=days):
+        raise FormError("until", f"Choose a date after today and within the next {days} days.")
     return until

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # How long an expired link can still say that it has expired.
 EXPIRED_LINKS_ARE_KNOWN = timedelta(days=90)
+# How long an address that bounced counts as nobody; then it gets another chance.
+BOUNCES_COUNT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Request:
     """That an approver is asked about a case.
 
     `asked_at`, ISO 8601 in UTC, is when they were first among its approvers; `mailed` the number of
-    the case's latest request that they were mailed about, 0 for none.
+    the case's latest request that they were mailed about, 0 for none, and `reminded` that of the
+    latest reminder of that request.
     """
 
     case_id: str
     asked_at: str
     mailed: int = 0
+    reminded: int = 0
     thread: Thread | None = None
 
     @classmethod
@@ -50,6 +54,7 @@ class Request:
             case_id=item["case_id"],
             asked_at=item["asked_at"],
             mailed=int(item.get("mailed", 0)),
+            reminded=int(item.get("reminded", 0)),
             thread=Thread(**thread) if thread else None,
         )
 
@@ -125,17 +130,36 @@ def ended_requests(table: Table, *, approver: str) -> Iterator[Request]:
 
 
 def record_mailed(
-    table: Table, *, approver: str, case_id: str, request: int, thread: Thread
+    table: Table, *, approver: str, case_id: str, request: int, reminder: int, thread: Thread
 ) -> None:
     """Remember that the approver has a mail about this, so that a retry sends no second one."""
     table.update_item(
         Key=request_key(approver, case_id),
-        UpdateExpression="SET mailed = :mailed, thread = if_not_exists(thread, :thread)",
+        UpdateExpression=(
+            "SET mailed = :mailed, reminded = :reminded, thread = if_not_exists(thread, :thread)"
+        ),
         ExpressionAttributeValues={
             ":mailed": request,
+            ":reminded": reminder,
             ":thread": {"message_id": thread.message_id, "subject": thread.subject},
         },
     )
+
+
+def record_bounce(table: Table, *, approver: str, reason: str, now: datetime) -> None:
+    """Remember that mails to an address bounce, and what the other side said."""
+    table.update_item(
+        Key=approver_key(approver),
+        UpdateExpression="SET #schema = :schema, bounced_at = :now, bounce = :reason",
+        ExpressionAttributeNames={"#schema": "schema"},
+        ExpressionAttributeValues={":schema": SCHEMA_VERSION, ":now": iso(now), ":reason": reason},
+    )
+
+
+def has_bounced(table: Table, *, approver: str, now: datetime) -> bool:
+    """Whether mails to an address bounced lately, so that nobody reads there."""
+    item: Any = table.get_item(Key=approver_key(approver), ConsistentRead=True).get("Item", {})
+    return bool(item.get("bounced_at", "") > iso(now - BOUNCES_COUNT))
 
 
 def lock_mails(table: Table, *, approver: str, holder: str, now: datetime, until: datetime) -> bool:

@@ -6,15 +6,16 @@ The table, not an execution's data, is what deletions go by. `rootsweep.table` h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
-from rootsweep.accounts import person
 from rootsweep.errors import CaseEndedError, NotApprovedError
+from rootsweep.escalation import APPROVERS, Ladder, Rung, position
+from rootsweep.exceptions import AccountException
 from rootsweep.root_access import RootKey, fingerprint
 from rootsweep.table import (
     OPEN_CASE,
@@ -23,21 +24,30 @@ from rootsweep.table import (
     every_item,
     exception_key,
     iso,
+    last_case_key,
     open_case_key,
     request_key,
 )
+from rootsweep.text import person
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Iterable, Sequence
 
     from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
 
-    from rootsweep.accounts import Account, Approver
+    from rootsweep.accounts import Account
     from rootsweep.approvals import Quorum
+    from rootsweep.directory import Approver
+    from rootsweep.escalation import Position
 
 # How long an approver's list shows a case that has ended.
 SHOWN_AFTER_THE_END = timedelta(days=90)
+# A reminder that is nearly due goes into a mail that is being written: this near, and this part of
+# the time since the last one.
+NEARLY = timedelta(hours=6)
+NEARLY_PART = 4
+# Cases that were opened before there were escalation policies had a week.
+_LADDER_OF_OLD_CASES: Ladder = (Rung(timedelta(days=7), (APPROVERS,)),)
 
 
 class Outcome(StrEnum):
@@ -56,6 +66,7 @@ class Obstacle(StrEnum):
     """Why Rootsweep cannot delete the keys of an account itself."""
 
     MANAGEMENT_ACCOUNT = "MANAGEMENT_ACCOUNT"
+    ROOT_CREDENTIALS_MANAGEMENT_OFF = "ROOT_CREDENTIALS_MANAGEMENT_OFF"
     SERVICE_CONTROL_POLICY = "SERVICE_CONTROL_POLICY"
     ROOT_SESSION_DENIED = "ROOT_SESSION_DENIED"
 
@@ -71,7 +82,8 @@ class Answer(StrEnum):
 class Decision:
     """Who decided what about exactly which keys, when and why.
 
-    `at` is ISO 8601 in UTC; `until` is a date, and there is one only if the answer is DECLINED.
+    `at` is ISO 8601 in UTC; `until` is a date. There is one only if the answer is DECLINED, and
+    then there may be a `ticket`.
     """
 
     answer: Answer
@@ -80,6 +92,7 @@ class Decision:
     fingerprint: str
     reason: str = ""
     until: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,20 @@ class Case:
     """A case as the table holds it. Times are ISO 8601 in UTC.
 
     `request_number` counts the requests: the first one, and each time that people had to be asked
-    anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now;
-    `asked` are all who ever were, `unreachable` those asked now whose mail SES refused.
-    `woken` says that a sweep has seen the keys gone, so the wait ends and somebody looks again.
+    anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now, by
+    `approver_sources`; `approver_notes` say which sources named nobody. `asked` are all who ever
+    were, `unreachable` those asked now whose mail SES refused.
+
+    `ladder` is the escalation policy as it was when the case was opened, `rung` where the case
+    stands on it, from 0. The present climb began at `first_rung` at the time `ladder_since`, and
+    `reminder` counts its mails. `answer_by` is the end of the rung, `deadline` of the ladder.
+    `reopened` counts the cases before this one that ended ESCALATED or FAILED with keys that are
+    still there. `old_exception` is the exception that these keys were under before.
+
+    `woken` says that something is new, so the wait ends and somebody looks again; `account_gone`
+    why there is nothing to look at any more. `held` says what holds the deletion up since
+    `held_since`, and `canary` names the release whose first deletions this one was among.
+
     `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
     person. `decision` is final: the approval that completed the quorum, or the first decline.
     """
@@ -111,15 +135,30 @@ class Case:
     quorum_reason: str = ""
     request_number: int = 0
     approvers: tuple[str, ...] = ()
+    approver_sources: tuple[str, ...] = ()
+    approver_notes: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
     unreachable: frozenset[str] = frozenset()
+    ladder: Ladder = _LADDER_OF_OLD_CASES
+    rung: int = 0
+    first_rung: int = 0
+    ladder_since: str = ""
+    reminder: int = 0
+    answer_by: str = ""
+    next_mail_at: str = ""
     deadline: str = ""
+    reopened: int = 0
+    old_exception: AccountException | None = None
     obstacle: Obstacle | None = None
     reason: str = ""
     approvals: tuple[Decision, ...] = ()
     decision: Decision | None = None
     decided: str = ""
     woken: bool = False
+    account_gone: str = ""
+    held: str = ""
+    held_since: str = ""
+    canary: str = ""
     task_token: str = ""
     deletion_started_at: str = ""
 
@@ -128,6 +167,8 @@ class Case:
         """The case from its item."""
         decision = item.get("decision")
         obstacle = item.get("obstacle")
+        ladder = tuple(Rung.from_dict(rung) for rung in item.get("ladder", []))
+        old_exception = item.get("old_exception")
         return cls(
             id=item["case_id"],
             account_id=item["account_id"],
@@ -147,14 +188,29 @@ class Case:
             request_number=int(item.get("request_number", 0)),
             approvers=tuple(item.get("approvers", [])),
             asked=frozenset(item.get("asked", ())),
+            approver_sources=tuple(item.get("approver_sources", [])),
+            approver_notes=tuple(item.get("approver_notes", [])),
             unreachable=frozenset(item.get("unreachable", ())),
+            ladder=ladder or _LADDER_OF_OLD_CASES,
+            rung=int(item.get("rung", 0)),
+            first_rung=int(item.get("first_rung", 0)),
+            ladder_since=item.get("ladder_since", ""),
+            reminder=int(item.get("reminder", 0)),
+            answer_by=item.get("answer_by") or item.get("deadline", ""),
+            next_mail_at=item.get("next_mail_at") or item.get("deadline", ""),
             deadline=item.get("deadline", ""),
+            reopened=int(item.get("reopened", 0)),
+            old_exception=AccountException.from_item(old_exception) if old_exception else None,
             obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
             approvals=tuple(Decision(**approval) for approval in item.get("approvals", [])),
             decision=Decision(**decision) if decision else None,
             decided=item.get("decided", ""),
             woken="woken" in item,
+            account_gone=item.get("account_gone", ""),
+            held=item.get("held", ""),
+            held_since=item.get("held_since", ""),
+            canary=item.get("canary", ""),
             task_token=item.get("task_token", ""),
             deletion_started_at=item.get("deletion_started_at", ""),
         )
@@ -175,6 +231,16 @@ class Case:
         return self.outcome == Outcome.AWAITING_REMOVAL and not self.ended_at
 
     @property
+    def is_deleting(self) -> bool:
+        """Whether its keys are being deleted: their deletion was approved, and nothing came up."""
+        return (
+            self.decision is not None
+            and self.decision.answer == Answer.APPROVED
+            and self.outcome == Outcome.AWAITING_APPROVAL
+            and not self.ended_at
+        )
+
+    @property
     def missing_approvals(self) -> int:
         """How many more people have to approve."""
         return max(0, self.quorum - len(self.approvals))
@@ -187,6 +253,28 @@ class Case:
         if self.decision.answer == Answer.DECLINED:
             return self.decision.by
         return ", ".join(approval.by for approval in self.approvals)
+
+    def position(self, now: datetime) -> Position:
+        """Where the case stands on its ladder now; it must have begun to climb."""
+        since = datetime.fromisoformat(self.ladder_since)
+        return position(self.ladder, first=self.first_rung, since=since, now=now)
+
+    def early_reminder(self, now: datetime) -> int | None:
+        """The number of the reminder that is due or nearly so, for a mail that is written now."""
+        if not self.ladder_since:
+            return None
+        at = self.position(now)
+        if at.reminder > self.reminder:
+            return at.reminder
+        near = min(NEARLY, (at.next_mail_at - at.mail_at) / NEARLY_PART)
+        if at.next_mail_at < at.deadline and now >= at.next_mail_at - near:
+            return self.reminder + 1
+        return None
+
+    def source_of(self, approver: str) -> str:
+        """Why this approver is asked."""
+        sources = dict(zip(map(person, self.approvers), self.approver_sources, strict=False))
+        return sources.get(person(approver), "")
 
     def asks(self, approver: str) -> bool:
         """Whether this approver is one of those who are asked."""
@@ -206,18 +294,6 @@ class Case:
         return next(mine, None)
 
 
-@dataclass(frozen=True)
-class AccountException:
-    """Root access keys that may stay until a date, because somebody with a name said so."""
-
-    account_id: str
-    owner: str
-    reason: str
-    until: str
-    fingerprint: str
-    case_id: str
-
-
 def case_id_for(account_id: str, *, now: datetime) -> str:
     """The id of a case opened now, which is also the name of its execution."""
     return f"{account_id}-{now:%Y%m%dT%H%M%SZ}"
@@ -229,6 +305,9 @@ def open_case(
     account: Account,
     sweep_id: str,
     remediate_arn: str,
+    ladder: Ladder,
+    key_ids: Collection[str],
+    old_exception: AccountException | None,
     now: datetime,
     ask_at: datetime,
 ) -> Case:
@@ -236,8 +315,12 @@ def open_case(
 
     Nobody is asked before `ask_at`, so that the cases of one sweep can share their mails. However
     many sweeps come here at once, one wins and the others get the winner's case.
+
+    If the last case of the account ended ESCALATED or FAILED and one of its keys is among `key_ids`
+    (or it is not known which keys there are or were), the new one goes on where that one ended.
     """
     case_id = case_id_for(account.id, now=now)
+    reopened, rung = _where_the_last_case_ended(table, account.id, key_ids)
     case: dict[str, Any] = {
         **case_key(case_id),
         "schema": SCHEMA_VERSION,
@@ -251,7 +334,12 @@ def open_case(
         "outcome": Outcome.AWAITING_APPROVAL,
         "opened_at": iso(now),
         "execution_arn": execution_arn(remediate_arn, case_id),
+        "ladder": [rung.to_dict() for rung in ladder],
+        "rung": min(rung, len(ladder) - 1),
+        "reopened": reopened,
     }
+    if old_exception:
+        case["old_exception"] = old_exception.to_item()
     lock: dict[str, Any] = {
         **open_case_key(account.id),
         "schema": SCHEMA_VERSION,
@@ -273,6 +361,18 @@ def open_case(
             raise  # The other sweep's case ended this very moment: the caller's retry opens one.
         return existing
     return Case.from_item(case)
+
+
+def _where_the_last_case_ended(
+    table: Table, account_id: str, key_ids: Collection[str]
+) -> tuple[int, int]:
+    """How often the trouble with these keys was given up before, and on which rung it was."""
+    last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
+    if last is None or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
+        return 0, 0
+    if key_ids and last["key_ids"] and set(key_ids).isdisjoint(last["key_ids"]):
+        return 0, 0
+    return int(last["reopened"]) + 1, int(last["rung"])
 
 
 def find_open_case(table: Table, *, account_id: str) -> Case | None:
@@ -341,8 +441,12 @@ def record_evidence(
         if past:
             update += ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
             values |= {":none": [], ":past": [_decision_item(decision) for decision in past]}
-        # Without approvers nobody decides before it is clear who is asked now, until when.
-        update += " REMOVE woken, approvals, approvers, deadline, decision, decided, task_token"
+        # Without approvers nobody decides before it is clear who is asked now, until when; and the
+        # rung begins anew.
+        update += (
+            " REMOVE woken, approvals, approvers, deadline, ladder_since, decision, decided,"
+            " task_token, held, held_since"
+        )
     else:
         update += " REMOVE woken"
     _update_open(table, case.id, update, values, names={"#keys": "keys", "#quorum": "quorum"})
@@ -353,8 +457,11 @@ def ask(
     *,
     case: Case,
     approvers: Sequence[Approver],
+    notes: Sequence[str],
+    first_rung: int,
+    since: datetime,
+    position: Position,
     now: datetime,
-    deadline: datetime,
     obstacle: Obstacle | None = None,
     reason: str = "",
 ) -> Case:
@@ -362,26 +469,39 @@ def ask(
 
     One after the other is a new request to the same people. Raises CaseEndedError.
     """
+    asked = {approver.address for approver in approvers}
+    values: dict[str, Any] = {
+        ":outcome": Outcome.AWAITING_REMOVAL if obstacle else Outcome.AWAITING_APPROVAL,
+        ":approvers": [approver.address for approver in approvers],
+        ":sources": [approver.source for approver in approvers],
+        ":notes": list(notes),
+        ":first": first_rung,
+        ":since": iso(since),
+        ":rung": position.rung,
+        ":reminder": position.reminder,
+        ":next": iso(position.next_mail_at),
+        ":answer": iso(position.answer_by),
+        ":deadline": iso(position.deadline),
+        ":reason": reason,
+        ":obstacle": obstacle,
+        ":request": case.request_number + (case.obstacle != obstacle),
+    }
     update: Any = {
         "TableName": table.name,
         "Key": case_key(case.id),
         "UpdateExpression": (
             "SET outcome = :outcome, approvers = :approvers, approver_sources = :sources,"
+            " approver_notes = :notes, first_rung = :first, ladder_since = :since, rung = :rung,"
+            " reminder = :reminder, next_mail_at = :next, answer_by = :answer,"
             " deadline = :deadline, reason = :reason, obstacle = :obstacle,"
-            " request_number = :request REMOVE unreachable ADD asked :asked"
+            " request_number = :request REMOVE unreachable, woken"
         ),
         "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
-        "ExpressionAttributeValues": {
-            ":outcome": Outcome.AWAITING_REMOVAL if obstacle else Outcome.AWAITING_APPROVAL,
-            ":approvers": [approver.address for approver in approvers],
-            ":sources": [approver.source for approver in approvers],
-            ":deadline": iso(deadline),
-            ":reason": reason,
-            ":obstacle": obstacle,
-            ":request": case.request_number + (case.obstacle != obstacle),
-            ":asked": {approver.address for approver in approvers},
-        },
+        "ExpressionAttributeValues": values,
     }
+    if asked:
+        update["UpdateExpression"] += " ADD asked :asked"
+        values[":asked"] = asked
     requests: list[Any] = [
         {
             "Update": {
@@ -479,36 +599,41 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
     return Case.from_item(item)
 
 
-def wake(table: Table, *, case_id: str) -> bool:
-    """End the wait of a case that waits for people, so that its evidence is gathered again.
+def wake(table: Table, *, case_id: str, account_gone: str = "") -> bool:
+    """End the wait of a case that waits for people, because something is new.
 
-    By the table's stream, like a decision. Returns False if the case does not wait for people.
+    Its evidence is gathered again, unless `account_gone` says why there is no account any more. By
+    the table's stream, like a decision; who waits for a removal by hand finds it at the next look.
+    Returns False if the case does not wait for people.
     """
-    condition = (
-        Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
-        & Attr("task_token").exists()
-        & Attr("decided").not_exists()
+    waits = Attr("decided").not_exists() & (
+        Attr("outcome").eq(Outcome.AWAITING_REMOVAL)
+        | (Attr("outcome").eq(Outcome.AWAITING_APPROVAL) & Attr("task_token").exists())
     )
+    # `woken` is what the table's stream is filtered by.
+    update, values = "SET woken = :yes", {":yes": "YES"}
+    if account_gone:
+        update, values = f"{update}, account_gone = :gone", values | {":gone": account_gone}
     try:
-        # `woken` is what the table's stream is filtered by.
-        _update_open(table, case_id, "SET woken = :yes", {":yes": "YES"}, extra=condition)
+        _update_open(table, case_id, update, values, extra=waits)
     except CaseEndedError:
         return False
     return True
 
 
 def was_woken(table: Table, *, case_id: str) -> bool:
-    """Whether the wait of a case ended because it was woken, and not by a decision or the time.
+    """Whether the wait of a case ended because it is to look again, not by a decision or the time.
 
     If so, nobody decides before it is clear who is asked: what they saw is being gathered anew.
     """
+    looks = Attr("woken").exists() & Attr("account_gone").not_exists()
     try:
         _update_open(
             table,
             case_id,
             "REMOVE task_token, approvers",
             {},
-            extra=Attr("woken").exists() & Attr("decided").not_exists(),
+            extra=looks & Attr("decided").not_exists(),
         )
     except CaseEndedError:
         return False
@@ -558,9 +683,33 @@ def approved_keys(table: Table, *, case_id: str) -> tuple[Case, tuple[RootKey, .
     return case, case.keys
 
 
+def record_held(table: Table, *, case_id: str, held: str, now: datetime) -> Case:
+    """Add to the case what holds its deletion up; return the case. Raises CaseEndedError."""
+    return _update_open(
+        table,
+        case_id,
+        "SET held = :held, held_since = if_not_exists(held_since, :now)",
+        {":held": held, ":now": iso(now)},
+    )
+
+
+def record_canary(table: Table, *, case_id: str, release: str) -> None:
+    """Add to the case that its deletion may be among the first of a release.
+
+    Raises CaseEndedError.
+    """
+    _update_open(table, case_id, "SET canary = :release", {":release": release})
+
+
 def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> None:
     """Add to the case that approved keys are about to be deleted. Raises CaseEndedError."""
-    _update_open(table, case_id, "SET deletion_started_at = :now", {":now": iso(now)})
+    _update_open(
+        table,
+        case_id,
+        "SET deletion_started_at = if_not_exists(deletion_started_at, :now)"
+        " REMOVE held, held_since",
+        {":now": iso(now)},
+    )
 
 
 def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) -> None:
@@ -602,26 +751,40 @@ def record_outcome(
         "ConditionExpression": "attribute_not_exists(pk) OR case_id = :case",
         "ExpressionAttributeValues": {":case": case_id},
     }
+    last: dict[str, Any] = {
+        **last_case_key(case.account_id),
+        "schema": SCHEMA_VERSION,
+        "case_id": case_id,
+        "outcome": outcome,
+        "rung": case.rung,
+        "reopened": case.reopened,
+        "key_ids": [key.id for key in case.keys],
+    }
     writes: list[Any] = [
         {"Update": update},
         {"Delete": unlock},
+        {"Put": {"TableName": table.name, "Item": last}},
         *(
             _end_request(table, approver=approver, case_id=case_id, now=now)
             for approver in sorted({address.lower() for address in case.asked})
         ),
     ]
     if outcome == Outcome.DECLINED and case.decision:
-        exception = {
-            **exception_key(case.account_id),
-            "schema": SCHEMA_VERSION,
-            "account_id": case.account_id,
-            "owner": case.decision.by,
-            "reason": case.decision.reason,
-            "until": case.decision.until,
-            "fingerprint": case.decision.fingerprint,
-            "case_id": case_id,
-        }
-        writes.append({"Put": {"TableName": table.name, "Item": exception}})
+        exception = AccountException(
+            account_id=case.account_id,
+            owner=case.decision.by,
+            reason=case.decision.reason,
+            ticket=case.decision.ticket,
+            until=case.decision.until,
+            fingerprint=case.decision.fingerprint,
+            case_id=case_id,
+        )
+        item = {**exception_key(case.account_id), **exception.to_item()}
+        writes.append({"Put": {"TableName": table.name, "Item": item}})
+    if outcome in (Outcome.REMEDIATED, Outcome.RESOLVED):
+        # Nothing is left that it could be about; a key of some later day has another story.
+        gone = {"TableName": table.name, "Key": exception_key(case.account_id)}
+        writes.append({"Delete": gone})
     try:
         table.meta.client.transact_write_items(TransactItems=writes)
     except table.meta.client.exceptions.TransactionCanceledException as error:
@@ -629,16 +792,6 @@ def record_outcome(
             raise
         raise CaseEndedError(f"case {case_id} changed while its outcome was recorded") from error
     return load(table, case_id=case_id)
-
-
-def find_exception(table: Table, *, account_id: str, now: datetime) -> AccountException | None:
-    """The unexpired exception of an account, if there is one."""
-    item: dict[str, Any] | None = table.get_item(
-        Key=exception_key(account_id), ConsistentRead=True
-    ).get("Item")
-    if item is None or item["until"] < f"{now:%Y-%m-%d}":
-        return None
-    return AccountException(**{name: item[name] for name in AccountException.__dataclass_fields__})
 
 
 def execution_arn(state_machine_arn: str, name: str) -> str:
@@ -711,4 +864,5 @@ def _decision_item(decision: Decision) -> dict[str, str]:
         "fingerprint": decision.fingerprint,
         "reason": decision.reason,
         "until": decision.until,
+        "ticket": decision.ticket,
     }

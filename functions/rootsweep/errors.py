@@ -33,6 +33,14 @@ class RootKeysRemainError(Exception):
     """When root access keys are still there after they were deleted; IAM may need a moment."""
 
 
+class KillSwitchOnError(Exception):
+    """When deletions are stopped for now, or nobody can tell whether they are."""
+
+
+class CanaryPendingError(Exception):
+    """When a first deletion after a deployment runs alone, and it is not this one's turn."""
+
+
 class NotApprovedError(Exception):
     """When a deletion is asked for that no recorded decision covers."""
 

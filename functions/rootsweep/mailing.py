@@ -35,17 +35,21 @@ LINK_OUTLIVES_DEADLINE = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Post:
-    """What it takes to mail an approver: where the cases are, who sends, where links lead."""
+    """What it takes to mail an approver: where the cases are, who sends, where links lead.
+
+    `configuration_set` is the one of SES that tells about bounces.
+    """
 
     dynamodb: DynamoDBServiceResource
     table: Table
     ses: SESV2Client
     sender: str
+    configuration_set: str
     approval_url: str
 
 
 def see_to_it(post: Post, case: cases.Case) -> None:
-    """Return when each approver of the case has a mail about its present request.
+    """Return when each approver of the case has a mail about its present request and reminder.
 
     If SES refuses the address of one, that is noted in the case and the others are enough. It sends
     nothing twice, unless a function died between sending a mail and noting that. Raises
@@ -93,7 +97,12 @@ def _see_to_one(post: Post, case: cases.Case, approver: str, patience_ends: floa
 
 def _is_mailed(post: Post, case: cases.Case, approver: str) -> bool:
     request = approvers.find_request(post.table, approver=approver, case_id=case.id)
-    return request is not None and request.mailed >= case.request_number
+    return request is not None and _covers(request, case)
+
+
+def _covers(request: approvers.Request, case: cases.Case) -> bool:
+    """Whether the approver was mailed about this request of the case, and lately enough."""
+    return request.mailed >= case.request_number and request.reminded >= case.reminder
 
 
 def _write(post: Post, approver: str, about: cases.Case) -> None:
@@ -109,11 +118,22 @@ def _write(post: Post, approver: str, about: cases.Case) -> None:
     ]
     # The link is younger than all that it has to open.
     now = datetime.now(UTC)
-    untold = [case for case in asked if requests[case.id].mailed < case.request_number]
+    reminders = {case.id: case.reminder for case in asked if not _covers(requests[case.id], case)}
     # The cases of a sweep that still gathers come together, in a mail of their own.
-    due = [case for case in untold if case.id == about.id or case.ask_at <= iso(now)]
+    due = [
+        case
+        for case in asked
+        if case.id in reminders and (case.id == about.id or case.ask_at <= iso(now))
+    ]
     if not due:
         return  # Decided or ended meanwhile: there is nothing to ask.
+    for case in asked:
+        # What falls due together shares a mail, whichever case comes first.
+        early = case.early_reminder(now) if case.id not in reminders else None
+        if early is not None and early > requests[case.id].reminded:
+            reminders[case.id] = early
+            due.append(case)
+    due.sort(key=lambda case: case.id)
     secret = approvals.new_link_secret()
     expires_at = max(datetime.fromisoformat(case.deadline) for case in due)
     approvers.save_link(
@@ -127,11 +147,12 @@ def _write(post: Post, approver: str, about: cases.Case) -> None:
         due,
         approver=approver,
         page_url=f"{post.approval_url}/{secret}",
-        waiting_longer=len(asked) - len(untold),
+        waiting_longer=len(asked) - len(reminders),
         threads=[thread for case in due if (thread := requests[case.id].thread)],
+        reminded={case.id for case in due if requests[case.id].mailed >= case.request_number},
         now=now,
     )
-    message_id = mail.send(post.ses, sender=post.sender)
+    message_id = mail.send(post.ses, sender=post.sender, configuration_set=post.configuration_set)
     thread = approvers.Thread(message_id=message_id, subject=mail.subject)
 
     def note(case: cases.Case) -> None:
@@ -140,6 +161,7 @@ def _write(post: Post, approver: str, about: cases.Case) -> None:
             approver=approver,
             case_id=case.id,
             request=case.request_number,
+            reminder=reminders[case.id],
             thread=thread,
         )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from rootsweep import escalation
 from rootsweep.text import plain, quoted, unlinked
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rootsweep.approvals import FormError
     from rootsweep.approvers import Thread
     from rootsweep.cases import Case
+    from rootsweep.escalation import Rung
+    from rootsweep.exceptions import AccountException
     from rootsweep.root_access import RootKey
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -67,9 +70,10 @@ class Mail:
     html: str
     answers: tuple[str, ...] = ()
 
-    def send(self, ses: SESV2Client, *, sender: str) -> str:
+    def send(self, ses: SESV2Client, *, sender: str, configuration_set: str) -> str:
         """Send the mail; return the Message-ID that it has on the wire. Raises ClientError.
 
+        The configuration set is what makes SES tell when it bounces.
         SES replaces any Message-ID with one made from its own id and its domain (SES Developer
         Guide, "Amazon SES header fields").
         """
@@ -81,6 +85,7 @@ class Mail:
             ]
         answer = ses.send_email(
             FromEmailAddress=sender,
+            ConfigurationSetName=configuration_set,
             # Tracking would lead the link over an address of SES and into its events.
             ConfigurationOverrides={
                 "Tracking": {"ClickTrackingEnabled": "DISABLED", "OpenTrackingEnabled": "DISABLED"}
@@ -109,12 +114,14 @@ def request_mail(
     page_url: str,
     waiting_longer: int,
     threads: Sequence[Thread],
+    reminded: Collection[str],
     now: datetime,
 ) -> Mail:
     """The one mail to an approver about `cases`, to be decided or to be settled by hand.
 
-    `waiting_longer` counts those on the same page that the approver has a mail about already;
-    `threads` are earlier mails about these cases.
+    `waiting_longer` counts those on the same page that are not mentioned, since the approver has a
+    mail about them already; `threads` are earlier mails about these cases, and `reminded` the ids
+    of those that it reminds of.
     """
     only = cases[0] if len(cases) == 1 else None
     if only is None:
@@ -128,9 +135,11 @@ def request_mail(
         "to_decide": [case for case in cases if not case.obstacle],
         "to_remove": [case for case in cases if case.obstacle],
         "shown": LINES_OF_A_MAIL,
-        "deadline": min((case.deadline for case in cases if not case.obstacle), default=""),
-        "removal_deadline": min((case.deadline for case in cases if case.obstacle), default=""),
+        "approver": approver,
+        "answer_by": min((case.answer_by for case in cases if not case.obstacle), default=""),
+        "removal_by": min((case.answer_by for case in cases if case.obstacle), default=""),
         "page_url": page_url,
+        "reminded": len(reminded),
         "waiting_longer": waiting_longer,
         "now": now,
     }
@@ -141,6 +150,23 @@ def request_mail(
         text=_render(f"{template}.txt", **values),
         html=_render(f"{template}.html", **values),
         answers=tuple(dict.fromkeys(thread.message_id for thread in threads))[:MOST_REFERENCES],
+    )
+
+
+def exceptions_end_mail(
+    exceptions: Sequence[AccountException], *, owner: str, names: Mapping[str, str]
+) -> Mail:
+    """The mail to the owner of exceptions that end soon; `names` are those of the accounts."""
+    ordered = sorted(exceptions, key=lambda exception: (exception.until, exception.account_id))
+    one, count = ordered[0], len(ordered)
+    values = {"exceptions": ordered, "names": names, "case": None}
+    return Mail(
+        to=owner,
+        subject=f"[Rootsweep] The exception for the root access keys of {one.account_id} ends"
+        if count == 1
+        else f"[Rootsweep] {count} exceptions for root access keys end",
+        text=_render("exceptions_end_mail.txt", **values),
+        html=_render("exceptions_end_mail.html", **values),
     )
 
 
@@ -277,6 +303,69 @@ def _evidence_line(keys: Sequence[RootKey], now: datetime) -> str:
     return "; ".join(words)
 
 
+def _story(case: Case) -> list[str]:
+    """What went before this case, in sentences."""
+    sentences = []
+    several = len(case.keys) != 1
+    if case.old_exception:
+        before = case.old_exception
+        ticket = f" ({unlinked(plain(before.ticket))})" if before.ticket else ""
+        sentences.append(
+            f"Until {_day(before.until)} {'keys' if several else 'the key'} of this account could "
+            f"stay, by a decision of {unlinked(plain(before.owner, 254))}, for this reason: "
+            f"{quoted(before.reason, 1000)}{ticket}."
+        )
+    if case.reopened:
+        times = "once" if case.reopened == 1 else f"{case.reopened} times"
+        sentences.append(
+            f"Rootsweep has given up on {'these keys' if several else 'this key'} {times} before, "
+            "because nobody settled it."
+        )
+    return sentences
+
+
+def _silence(case: Case) -> str:
+    """What happens if nobody decides, or removes the keys, by the end of the rung."""
+    nobody = "they are still there" if case.obstacle else "nobody decides"
+    end = (
+        "your security team is told"
+        if case.obstacle
+        else ("nothing is deleted, and your security team is told")
+    )
+    later = case.ladder[case.rung + 1 :]
+    if not later:
+        return f"If {nobody} by then, {end}."
+    return (
+        f"If {nobody} by then, Rootsweep asks {_people(later[0])} too. After the last step, on "
+        f"{_minute(case.deadline)}, {end}."
+    )
+
+
+def _steps(case: Case) -> list[tuple[str, str, bool]]:
+    """The rungs of the case: who is asked, until when, and whether that is now.
+
+    The rungs that are over have no time.
+    """
+    steps = []
+    until = _parsed(case.answer_by)
+    for number, rung in enumerate(case.ladder):
+        if number > case.rung:
+            until += rung.after
+        time = "" if number < case.rung else f"{until:%-d %B %Y, %H:%M} UTC"
+        steps.append((_people(rung), time, number == case.rung))
+    return steps
+
+
+def _people(rung: Rung) -> str:
+    """Who is asked on a rung, in words."""
+    words = {
+        escalation.APPROVERS: "the approvers of the account",
+        escalation.ORGANIZATIONAL_UNIT: "the approvers of its organizational unit",
+        escalation.DEFAULT_APPROVER: "the default approver",
+    }
+    return ", ".join(words.get(target, target) for target in rung.notify)
+
+
 def _parsed(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -297,5 +386,8 @@ _environment.filters |= {
     "quoted": quoted,
     "unlinked": unlinked,
     "evidence_line": _evidence_line,
+    "silence": _silence,
+    "story": _story,
+    "steps": _steps,
 }
 _environment.globals["style"] = Markup(_STYLE)  # noqa: S704 - our own file, hashed in the CSP

@@ -2,6 +2,7 @@
 
 Findings never travel through the state machine; it passes names of files. In the bucket:
 
+    sweeps/<sweep id>/organization.json    the state of every account there is, by id
     sweeps/<sweep id>/accounts.json        every account of the sweep, N in
     sweeps/<sweep id>/batches.jsonl        a line for each batch that the Distributed Map checks
     sweeps/<sweep id>/checked/<batch>.json what the check of one batch found
@@ -109,6 +110,16 @@ class SweepFiles:
         self._s3 = s3
         self._bucket = bucket
         self._prefix = f"sweeps/{sweep_id}/"
+
+    def write_organization(self, accounts: Sequence[Account]) -> None:
+        """Keep which accounts there are, also those that the sweep was not asked for."""
+        states = {account.id: account.organizations_state for account in accounts}
+        self._write("organization.json", states)
+
+    def read_organization(self) -> dict[str, str]:
+        """The state of every account of the organization, by id."""
+        states: dict[str, str] = self._read("organization.json")
+        return states
 
     def write_accounts(self, accounts: Sequence[Account]) -> None:
         """Keep the list of accounts that the report has to account for."""

@@ -3,12 +3,16 @@
     CASE#<case id>        CASE                the case, from opening to outcome; never deleted
     OPEN_CASE             <account id>        which case is the open one; exists while there is one
     ACCOUNT#<account id>  EXCEPTION           root keys that may stay until a date: a declined case
+    ACCOUNT#<account id>  LAST_CASE           how the account's latest case ended, on which rung
     APPROVER#<address>    APPROVER            what is true of an approver, whatever the case
     APPROVER#<address>    REQUEST#<case id>   that an approver is asked about a case
     LINK#<hash>           LINK                what an e-mail link opens; the link itself is nowhere
+    CANARY                <release>           which deletion runs alone, and how many were confirmed
+    KILL_SWITCH           <version>           that people were told that deletions are stopped
 
 `forget_at`, in seconds since 1970, is when DynamoDB may delete an item: links that have expired,
-requests of cases that ended. Everything is found by its key; nothing ever scans.
+requests of cases that ended, what was told about the kill switch. Everything is found by its key;
+nothing ever scans.
 """
 
 from __future__ import annotations
@@ -43,6 +47,11 @@ def exception_key(account_id: str) -> Key:
     return {"pk": f"ACCOUNT#{account_id}", "sk": "EXCEPTION"}
 
 
+def last_case_key(account_id: str) -> Key:
+    """The key of what is known of an account's latest case that ended."""
+    return {"pk": f"ACCOUNT#{account_id}", "sk": "LAST_CASE"}
+
+
 def approver_key(approver: str) -> Key:
     """The key of an approver."""
     return {"pk": f"APPROVER#{approver.lower()}", "sk": "APPROVER"}
@@ -59,6 +68,16 @@ def link_key(secret: str) -> Key:
         "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
         "sk": "LINK",
     }
+
+
+def canary_key(release: str) -> Key:
+    """The key of the first deletions of a release."""
+    return {"pk": "CANARY", "sk": release}
+
+
+def kill_switch_key(version: int) -> Key:
+    """The key of what was told when the kill switch was put to this version."""
+    return {"pk": "KILL_SWITCH", "sk": f"{version}"}
 
 
 def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+EMAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 # Dots as IDNA knows them, before the letters of any script.
 _HOST = re.compile(r"(?<=\w)([.\u3002\uff0e\uff61])(?=[^\W\d_])")
 # Characters that are letters or marks by their category and nothing to the eye.
@@ -33,3 +34,9 @@ def unlinked(text: str) -> str:
 def quoted(text: object, limit: int = 200) -> str:
     """A name from outside, in quotation marks: what is in them does not read as our own words."""
     return '"' + unlinked(plain(text, limit)).replace('"', "'") + '"'
+
+
+def person(address: str) -> str:
+    """What tells people apart: `A.Smith+aws@Example.com` is the same person as without the tag."""
+    local, _, domain = address.lower().rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"

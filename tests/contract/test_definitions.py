@@ -56,6 +56,10 @@ UNKNOWN_TO_STATELINT = {
         '"{% $states.input.wait_seconds %}" but should be an Integer'
     ),
     (
+        "State Machine.States.Wait until deletions go on.Seconds is "
+        '"{% $states.input.wait_seconds %}" but should be an Integer'
+    ),
+    (
         "State Machine.States.Wait for the other cases of the sweep.Timestamp is "
         '"{% $states.input.ask_at %}" but should be an RFC3339 timestamp'
     ),
@@ -252,10 +256,10 @@ def test_state_resource_file_and_test_have_one_name() -> None:
         assert (REPOSITORY / "tests" / "unit" / f"test_{file}.py").is_file()
 
 
-def test_only_the_page_and_the_delivery_are_no_states() -> None:
+def test_only_what_answers_to_the_world_is_no_state() -> None:
     invoked = {snake_case(id.removesuffix("Function")) for *_, id in invocations()}
 
-    assert set(functions()) - invoked == {"approval_page", "deliver_decision"}
+    assert set(functions()) - invoked == {"approval_page", "deliver_decision", "record_bounce"}
 
 
 @each_definition
@@ -326,10 +330,16 @@ def test_answers_in_conditions_are_answers_that_functions_give() -> None:
     def compared_with(state: str) -> set[str]:
         return set(re.findall(r"= '(\w+)'", json.dumps(remediate[state])))
 
-    assert compared_with("Approved?") == {*Answer, "LOOK_AGAIN"}
-    assert '"answer": "LOOK_AGAIN"' in (FUNCTIONS / "read_decision.py").read_text()
+    code = (FUNCTIONS / "read_decision.py").read_text()
+    assert compared_with("Approved?") == {*Answer, "ACCOUNT_GONE", "LOOK_AGAIN"}
+    assert all(f'"answer": "{answer}"' in code for answer in ("ACCOUNT_GONE", "LOOK_AGAIN"))
     code = (FUNCTIONS / "check_manual_removal.py").read_text()
-    assert compared_with("Removed by hand?") == {"REMOVED", "TOO_LATE"}
+    assert compared_with("Removed by hand?") == {
+        "ACCOUNT_GONE",
+        "LOOK_AGAIN",
+        "REMOVED",
+        "TOO_LATE",
+    }
     assert all(f'"{answer}"' in code for answer in compared_with("Removed by hand?"))
 
 

@@ -14,7 +14,7 @@ import pytest
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
-from rootsweep.accounts import EMAIL_ADDRESS
+from rootsweep.text import EMAIL_ADDRESS
 
 from .calls import calls_of
 from .shipped import (

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Long enough to answer for all that is asked at once, on a slow machine too.
 APPROVAL_TIMEOUT_SECONDS = 150
+POLICY = [{"after": f"{APPROVAL_TIMEOUT_SECONDS}s", "notify": ["approvers"]}]
 LATELY = f"{datetime.now(UTC) - timedelta(days=10):%Y-%m-%d}"
 SECURITY_ACCOUNT = "222222222222"
 MANAGEMENT_ACCOUNT = "111111111111"
@@ -59,6 +61,7 @@ NAME_OF_A_TRICKSTER = "\u202egnp.tnuocca\u202c\u200bpay\u200bments\ufeff \u2067x
 ORGANIZATION = {
     "management_account": MANAGEMENT_ACCOUNT,
     "security_account": SECURITY_ACCOUNT,
+    "organizational_units": {"Ladders": {"tags": approver("unit@example.com")}},
     "accounts": [
         account(1, key(1), key(2, status="Inactive"), ou="Workloads/Prod"),
         account(2, key(3)),
@@ -108,6 +111,23 @@ ORGANIZATION = {
         # Its owner removes the key, and says nothing.
         account(170, key(170)),
         account(161, key(161)),
+        # Nobody answers, or not before they are reminded.
+        *(account(n, key(n), tags=approver("ladder@example.com")) for n in (180, 181)),
+        account(182, key(182), tags={}, ou="Ladders/Below", security_contact="contact@example.com"),
+        account(
+            183,
+            key(183),
+            tags=approver("bounce+183@simulator.amazonses.com"),
+            security_contact="after-bounce@example.com",
+        ),
+        account(184, key(184)),
+        *(account(n, key(n)) for n in (185, 186, 187)),
+        account(188, key(188)),
+        *(account(n, key(n)) for n in (189, 190)),
+        *(account(n, key(n)) for n in (191, 192)),
+        account(193, key(193)),
+        account(194, key(194)),
+        account(195, key(195)),
     ],
 }
 
@@ -141,6 +161,26 @@ class Deployed:
     def _keep(self, response: httpx.Response) -> None:
         if str(response.request.url).startswith(self.stack.outputs["ApprovalUrl"]):
             self.pages.append(response.read().decode())
+
+    @contextmanager
+    def policy(self, *rungs: dict[str, Any]) -> Iterator[None]:
+        """The cases that are opened meanwhile climb this ladder."""
+        self.put_parameter("EscalationPolicy", json.dumps(rungs))
+        yield
+        self.put_parameter("EscalationPolicy", json.dumps(POLICY))
+
+    def put_parameter(self, name: str, value: str) -> None:
+        """Change what an operator may change without a deployment."""
+        self.stack.client("ssm").put_parameter(
+            Name=self.stack.outputs[f"{name}Parameter"], Value=value, Overwrite=True
+        )
+
+    def set_state(self, account_id: str, state: str) -> None:
+        """What AWS does to an account, like suspending it."""
+        self.browser.post(
+            f"{self.stack.endpoint}/_rootsweep/organization",
+            json={"account": account_id, "state": state},
+        ).raise_for_status()
 
     def start_sweep(self, **given: Any) -> str:
         arn: str = self.stepfunctions.start_execution(
@@ -409,13 +449,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         stack.build()
         aws.wait_until_ready()
         parameters = {
-            "ApprovalTimeoutSeconds": str(APPROVAL_TIMEOUT_SECONDS),
+            "EscalationPolicy": json.dumps(POLICY),
             "MailWindowSeconds": "8",
-            "ManualRemovalTimeoutSeconds": "3600",
             "ManualRemovalCheckSeconds": "10",
         }
         made = Deployed(stack.deploy(aws, load(file), parameters))
-        made.start_sweep(accounts=[SILENT])
+        made.sweep(accounts=[SILENT])
         yield made
     finally:
         aws.stop()

@@ -180,7 +180,7 @@ def test_a_key_that_its_owner_removes_before_the_approval_resolves_the_case(
 @pytest.mark.parametrize(
     ("account_id", "approver", "source"),
     [
-        ("400000000003", "test-03@example.com", "the account's tag rootsweep-approver"),
+        ("400000000003", "test-03@example.com", "the tag rootsweep-approver of the account"),
         (
             "400000000004",
             "contact-04@example.com",

@@ -89,22 +89,6 @@ def test_two_sweeps_at_once_open_one_case_and_send_one_mail(deployed: Deployed) 
     assert len(deployed.mails_about("400000000002")) == 1
 
 
-def test_without_root_credentials_management_a_sweep_says_how_to_enable_it(
-    deployed: Deployed,
-) -> None:
-    iam = deployed.as_management("iam")
-    iam.disable_organizations_root_credentials_management()
-    try:
-        described = deployed.ended(deployed.start_sweep(accounts=["400000000006"]))
-        detected = deployed.sweep(accounts=["400000000006"], detect_only=True)
-    finally:
-        iam.enable_organizations_root_credentials_management()
-
-    assert described["error"] == "PrerequisiteError"
-    assert "enable-organizations-root-credentials-management" in described["cause"]
-    assert detected["rows"]["400000000006"]["state"] == "CLEAN"
-
-
 def test_an_unverified_sender_stops_a_sweep_that_would_send_mail(deployed: Deployed) -> None:
     ses = deployed.stack.client("sesv2")
     ses.delete_email_identity(EmailIdentity="rootsweep@example.com")

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +18,7 @@ import yaml
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns.models import sns_backends
 
-from rootsweep import root_access
+from rootsweep import escalation, holds, root_access
 
 from . import interpreter
 from .world import Contacts, Mailbox, Organizations, RootUser, World
@@ -31,12 +32,15 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
     "AWS_DEFAULT_REGION": REGION,
-    "APPROVAL_TIMEOUT_SECONDS": "600",
     "APPROVAL_URL": "https://approvals.example.com",
     "APPROVER_TAG": "rootsweep-approver",
+    "CANARY_DELETIONS": "1",
+    "CONFIGURATION_SET": "rootsweep-mails",
     "DEFAULT_APPROVER": "security@example.com",
+    "MAIL_WINDOW_SECONDS": "0",
+    "KILL_SWITCH_PARAMETER": "/rootsweep/kill-switch",
     "MANUAL_REMOVAL_CHECK_SECONDS": "1",
-    "MANUAL_REMOVAL_TIMEOUT_SECONDS": "600",
+    "MAX_EXCEPTION_DAYS": "90",
     "PARTITION": "aws",
     "SECOND_APPROVER": "lead@example.com",
     "SENDER": "rootsweep@example.com",
@@ -52,6 +56,7 @@ FUNCTIONS = (
     "deliver_decision",
     "find_approvers",
     "gather_evidence",
+    "hold_deletion",
     "read_decision",
     "record_outcome",
     "request_approval",
@@ -92,28 +97,34 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(
     modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., World]]:
-    """Makes a world whose approvers have `approval_seconds`."""
+    """Makes a world whose cases climb the `ladder`, in which the kill switch is off."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     handlers = {name: module.handler for name, module in modules.items()}
     interpreter.install(monkeypatch, handlers)
 
-    def make(*, approval_seconds: int = 60, removal_seconds: int = 600) -> World:
+    def make(ladder: str = '[{"after": "60s", "notify": ["approvers"]}]') -> World:
         root, mailbox = RootUser(), Mailbox()
         monkeypatch.setattr(root_access, "audit_session", root.audit_session)
         monkeypatch.setattr(root_access, "delete_session", root.delete_session)
         monkeypatch.setattr(
             root_access.SummaryReader, "read", lambda _, account_id: root.read_summary(account_id)
         )
-        monkeypatch.setattr(modules["find_approvers"], "organizations", Organizations())
-        monkeypatch.setattr(modules["find_approvers"], "account_client", Contacts())
+        organizations, contacts = Organizations(), Contacts()
+        monkeypatch.setattr(modules["find_approvers"], "organizations", organizations)
+        sources = replace(
+            modules["find_approvers"].sources, organizations=organizations, account_client=contacts
+        )
+        monkeypatch.setattr(modules["find_approvers"], "sources", sources)
+        ssm = boto3.client("ssm")
+        for name in ("delete_root_keys", "hold_deletion"):
+            monkeypatch.setattr(modules[name], "ssm", ssm)
+        # What a deletion waits for is minutes on AWS.
+        monkeypatch.setattr(holds, "SHORTEST_WAIT", timedelta(seconds=1))
         for name in ("request_approval", "request_manual_removal"):
             post = replace(modules[name].post, ses=mailbox)
             monkeypatch.setattr(modules[name], "post", post)
-        monkeypatch.setattr(modules["find_approvers"], "APPROVAL_TIMEOUT_SECONDS", approval_seconds)
-        for name in ("find_approvers", "request_manual_removal"):
-            monkeypatch.setattr(modules[name], "MANUAL_REMOVAL_TIMEOUT_SECONDS", removal_seconds)
         topic_arn = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
         machine = boto3.client("stepfunctions").create_state_machine(
             name="remediate",
@@ -122,7 +133,11 @@ def world(
         )
         topic = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[topic_arn]
         machine_arn = machine["stateMachineArn"]
-        return World(root, mailbox, _table(), handlers, machine_arn, topic)
+        here = World(
+            root, mailbox, _table(), handlers, machine_arn, topic, escalation.parse(ladder)
+        )
+        here.kill_switch("off")
+        return here
 
     with moto.mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
         yield make

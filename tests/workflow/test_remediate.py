@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rootsweep import cases
+from rootsweep import cases, exceptions, holds
+from rootsweep.accounts import Account
 from rootsweep.cases import Outcome
 
 from .world import ACCOUNT, DEFAULT, FIRST, OWNER, SECOND, World, patience
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     MakeWorld = Callable[..., World]
+
+
+def one_rung(after: str) -> str:
+    return json.dumps([{"after": after, "notify": ["approvers"]}])
 
 
 def test_approved_keys_are_deleted_and_the_case_is_remediated(world: MakeWorld) -> None:
@@ -33,6 +39,7 @@ def test_approved_keys_are_deleted_and_the_case_is_remediated(world: MakeWorld) 
         "Gather evidence",
         "Any root keys left?",
         "Find approvers",
+        "Anybody to ask?",
         "Wait for the other cases of the sweep",
         "By hand?",
         "Request approval",
@@ -57,7 +64,7 @@ def test_declined_keys_stay_under_an_exception(world: MakeWorld) -> None:
     status, _ = here.end()
     assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.DECLINED)
     assert here.root.attempts == []
-    exception = cases.find_exception(here.table, account_id=ACCOUNT, now=datetime.now(UTC))
+    exception = exceptions.find(here.table, account_id=ACCOUNT)
     assert exception
     assert (exception.owner, exception.reason, exception.until) == (
         OWNER,
@@ -67,7 +74,7 @@ def test_declined_keys_stay_under_an_exception(world: MakeWorld) -> None:
 
 
 def test_nobody_answers_so_the_case_is_escalated_and_somebody_is_told(world: MakeWorld) -> None:
-    here = world(approval_seconds=1)
+    here = world(one_rung("1s"))
 
     here.start()
 
@@ -135,7 +142,7 @@ def test_a_key_whose_status_changed_after_the_approval_is_asked_about_again(
 
 
 def test_a_second_question_that_nobody_answers_deletes_nothing(world: MakeWorld) -> None:
-    here = world(approval_seconds=4)
+    here = world(one_rung("4s"))
 
     here.start()
     first = here.mail(1)
@@ -214,7 +221,7 @@ def test_a_second_person_who_declines_keeps_the_keys(world: MakeWorld) -> None:
 
 
 def test_a_second_person_who_never_comes_deletes_nothing(world: MakeWorld) -> None:
-    here = world(approval_seconds=4)
+    here = world(one_rung("4s"))
     here.root.last_used[FIRST] = datetime.now(UTC) - timedelta(days=10)
 
     here.start()
@@ -333,7 +340,7 @@ def test_an_account_that_lets_no_root_session_in_waits_until_the_keys_are_remove
 
 
 def test_keys_that_nobody_removes_by_hand_are_escalated(world: MakeWorld) -> None:
-    here = world(removal_seconds=4)
+    here = world(one_rung("4s"))
     here.root.lets_root_sessions_in = False
 
     here.start()
@@ -346,7 +353,7 @@ def test_keys_that_nobody_removes_by_hand_are_escalated(world: MakeWorld) -> Non
 
 
 def test_a_session_denied_after_the_approval_is_for_people_too(world: MakeWorld) -> None:
-    here = world(removal_seconds=0)
+    here = world(one_rung("6s"))
 
     here.start()
     mail = here.mail(1)
@@ -379,7 +386,7 @@ def test_a_deletion_that_fails_for_ever_ends_as_failed_and_somebody_is_told(
 def test_a_decision_just_before_the_time_is_up_is_honoured_without_delivery(
     world: MakeWorld,
 ) -> None:
-    here = world(approval_seconds=4)
+    here = world(one_rung("4s"))
 
     here.start()
     here.approve(here.mail(1), deliver=False)
@@ -405,25 +412,28 @@ def test_delivering_a_decision_twice_and_after_the_end_changes_nothing(world: Ma
     assert states.count("Delete root keys") == 1
 
 
-def test_ending_the_wait_without_a_decision_in_the_table_deletes_nothing(
+def test_ending_the_wait_without_a_decision_in_the_table_only_looks_again(
     world: MakeWorld,
 ) -> None:
-    here = world()
+    here = world(one_rung("6s"))
 
     here.start()
     here.mail(1)
+    token = here.case.task_token
     record = {"eventName": "MODIFY", "dynamodb": {"NewImage": here.item}}
     here.handlers["deliver_decision"]({"Records": [record]}, None)
+    here.case_waits(after=token)
 
     _, states = here.end()
     assert here.case.outcome == Outcome.ESCALATED
     assert "Delete root keys" not in states
     assert here.root.attempts == []
+    assert len(here.mailbox.texts) == 1
 
 
-def wake(here: World) -> None:
-    """What a sweep does that finds the account clean, and the stream after it."""
-    assert cases.wake(here.table, case_id=here.started)
+def wake(here: World, account_gone: str = "") -> None:
+    """What a sweep does that finds the account clean or gone, and the stream after it."""
+    assert cases.wake(here.table, case_id=here.started, account_gone=account_gone)
     item = here.item
     assert item["woken"] == {"S": "YES"}, "the stream's filter lets this through"
     record = {"eventName": "MODIFY", "dynamodb": {"NewImage": item}}
@@ -477,3 +487,230 @@ def test_no_task_token_is_in_what_the_execution_ends_with(world: MakeWorld) -> N
     assert len(token) > 500
     assert token not in mail
     assert "task_token" not in here.item
+
+
+LADDER = json.dumps(
+    [
+        {"after": "5s", "notify": ["approvers"], "remind_every": "2s"},
+        {"after": "4s", "notify": ["default_approver", "ciso@example.com"]},
+    ]
+)
+
+
+def test_while_nobody_answers_people_are_reminded_and_more_are_asked(world: MakeWorld) -> None:
+    here = world(LADDER)
+
+    here.start()
+
+    status, states = here.end()
+    assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.ESCALATED)
+    assert here.root.attempts == []
+    assert here.mailbox.recipients == [OWNER] * 3 + [OWNER, DEFAULT, "ciso@example.com"]
+    assert "reminder" not in here.mailbox.texts[0]
+    assert all("reminder" in text for text in here.mailbox.texts[1:4])
+    assert all("reminder" not in text for text in here.mailbox.texts[4:])
+    assert "Rootsweep asks the default approver, ciso@example.com too" in here.mailbox.texts[
+        0
+    ].replace("ciso@example. com", "ciso@example.com")
+    assert states.count("Request approval") == 4
+    assert here.case.rung == 1
+    assert "Rung: 2." in here.alerts[0]
+    assert len(here.alerts) == 1
+
+
+def test_an_answer_on_a_later_rung_counts_whoever_it_comes_from(world: MakeWorld) -> None:
+    here = world(LADDER)
+
+    here.start()
+    first = here.mail(1)
+    with patience("the second rung") as waiting:
+        while waiting():
+            if len(here.mailbox.texts) >= 6 and here.case.task_token:
+                break
+    here.approve(first)  # The first link is as good as the last.
+
+    _, _ = here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+    assert here.case.decision is not None
+    assert here.case.decision.by == OWNER
+    assert here.alerts == []
+
+
+def test_an_account_that_nobody_answers_for_goes_straight_to_the_last_rung(
+    world: MakeWorld,
+) -> None:
+    ladder = json.dumps(
+        [
+            {"after": "90s", "notify": ["organizational_unit"]},
+            {"after": "60s", "notify": ["ciso@example.com"]},
+        ]
+    )
+    here = world(ladder)
+
+    here.start()
+    here.approve(here.mail(1))
+
+    here.end()
+    assert here.mailbox.recipients == ["ciso@example.com"]
+    assert (here.case.outcome, here.case.rung) == (Outcome.REMEDIATED, 1)
+
+
+def test_where_nobody_can_be_asked_at_all_the_security_team_is_told_at_once(
+    world: MakeWorld,
+) -> None:
+    here = world(json.dumps([{"after": "90s", "notify": ["organizational_unit"]}]))
+
+    here.start()
+
+    _, states = here.end()
+    assert here.case.outcome == Outcome.ESCALATED
+    assert here.mailbox.texts == []
+    assert "Request approval" not in states
+    assert "nobody answers for this account" in here.alerts[0]
+
+
+def test_a_case_whose_keys_are_still_there_goes_on_where_the_last_one_ended(
+    world: MakeWorld,
+) -> None:
+    here = world(LADDER)
+    here.start()
+    here.end()
+    here.mailbox.texts.clear()
+    here.mailbox.recipients.clear()
+
+    here.start()
+    mails = [here.mail(number) for number in (1, 2, 3)]
+
+    assert sorted(here.mailbox.recipients) == sorted([OWNER, DEFAULT, "ciso@example.com"])
+    assert all("has given up on this key once before" in mail for mail in mails)
+    assert (here.case.rung, here.case.reopened) == (1, 1)
+    _, states = here.end()
+    assert states.count("Request approval") == 1
+    assert here.case.outcome == Outcome.ESCALATED
+    assert "Given up before: 1 times" in here.alerts[1]
+
+
+def test_by_hand_people_are_reminded_too_and_more_are_asked(world: MakeWorld) -> None:
+    here = world(LADDER)
+    here.root.lets_root_sessions_in = False
+
+    here.start()
+
+    _, states = here.end()
+    assert here.case.outcome == Outcome.ESCALATED
+    assert here.mailbox.recipients == [OWNER] * 3 + [OWNER, DEFAULT, "ciso@example.com"]
+    assert "Request approval" not in states
+
+
+def test_once_root_sessions_are_let_in_the_keys_need_an_approval_only(world: MakeWorld) -> None:
+    here = world(json.dumps([{"after": "60s", "notify": ["approvers"], "remind_every": "2s"}]))
+    here.root.lets_root_sessions_in = False
+    here.start()
+    with patience("the request for a manual removal") as waiting:
+        while waiting():
+            if len(here.mailbox.texts) == 1:
+                break
+
+    here.root.lets_root_sessions_in = True
+    here.approve(here.mail(2))
+
+    _, states = here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+    assert states.index("Request manual removal") < states.index("Request approval")
+    assert here.root.deleted == [FIRST]
+
+
+def test_a_case_whose_account_is_gone_ends_with_that_reason(world: MakeWorld) -> None:
+    here = world()
+    here.start()
+    here.mail(1)
+
+    wake(here, account_gone="the account is CLOSED")
+
+    _, states = here.end()
+    assert (here.case.outcome, here.case.reason) == (Outcome.RESOLVED, "the account is CLOSED")
+    assert states.count("Gather evidence") == 1
+    assert here.root.attempts == []
+
+
+def test_by_hand_too_a_case_whose_account_is_gone_ends_with_that_reason(world: MakeWorld) -> None:
+    here = world()
+    here.root.lets_root_sessions_in = False
+    here.start()
+    with patience("the request for a manual removal") as waiting:
+        while waiting():
+            if here.mailbox.texts:
+                break
+
+    assert cases.wake(here.table, case_id=here.started, account_gone="the account is SUSPENDED")
+
+    here.end()
+    assert (here.case.outcome, here.case.reason) == (Outcome.RESOLVED, "the account is SUSPENDED")
+
+
+def test_while_the_kill_switch_is_on_nothing_is_deleted_and_people_are_told_once(
+    world: MakeWorld,
+) -> None:
+    here = world()
+    here.kill_switch("on")
+
+    here.start()
+    here.approve(here.mail(1))
+    with patience("the deletion to wait") as waiting:
+        while waiting():
+            if here.case.held and here.alerts:
+                break
+    assert (here.case.held, here.root.attempts) == ("KillSwitchOn", [])
+    here.kill_switch("off")
+
+    _, states = here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+    assert here.case.held == ""
+    assert states.count("Delete root keys") >= 2
+    assert len(here.alerts) == 1
+    assert "the kill switch /rootsweep/kill-switch is 'on'" in here.alerts[0]
+
+
+def test_a_first_deletion_waits_for_the_one_before_it(world: MakeWorld) -> None:
+    here = world()
+    other = cases.open_case(
+        here.table,
+        account=Account("444444444444", "other", "root"),
+        sweep_id="a-sweep",
+        remediate_arn=here.machine_arn,
+        ladder=here.ladder,
+        key_ids=[],
+        old_exception=None,
+        now=datetime.now(UTC),
+        ask_at=datetime.now(UTC),
+    )
+    # It is being deleted.
+    here.table.update_item(
+        Key={"pk": f"CASE#{other.id}", "sk": "CASE"},
+        UpdateExpression="SET decision = :decision",
+        ExpressionAttributeValues={
+            ":decision": {"answer": "APPROVED", "by": "b", "at": "a", "fingerprint": "f"}
+        },
+    )
+    release = here.release
+    holds.enter_canary(
+        here.table,
+        case=cases.load(here.table, case_id=other.id),
+        release=release,
+        deletions=1,
+    )
+
+    here.start()
+    here.approve(here.mail(1))
+    with patience("the deletion to wait") as waiting:
+        while waiting():
+            if here.case.held:
+                break
+    assert (here.case.held, here.root.attempts) == ("CanaryPending", [])
+    event = {"case_id": other.id, "outcome": "REMEDIATED", "reason": "r"}
+    here.handlers["record_outcome"](event, None)
+
+    here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+    assert here.root.deleted == [FIRST]
+    assert here.alerts == []

@@ -8,13 +8,14 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import boto3
 from botocore.exceptions import ClientError
 
-from rootsweep import approvers, cases
+from rootsweep import approvers, cases, escalation, holds
 from rootsweep.accounts import Account
 from rootsweep.errors import RootSessionDeniedError
 from rootsweep.root_access import RootSummary
@@ -22,6 +23,7 @@ from rootsweep.root_access import RootSummary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
 ACCOUNT = "333333333333"
 OWNER, DEFAULT = "payments-sec@example.com", "security@example.com"
 MANAGEMENT = "111111111111"
@@ -157,6 +159,7 @@ class World:
     handlers: dict[str, Any]
     machine_arn: str
     topic: Any
+    ladder: escalation.Ladder
     started: str = ""
 
     def start(self) -> None:
@@ -166,12 +169,26 @@ class World:
             account=Account(ACCOUNT, "payments-prod", "Workloads/Prod"),
             sweep_id="a-sweep",
             remediate_arn=self.machine_arn,
+            ladder=self.ladder,
+            key_ids=sorted(self.root.keys),
+            old_exception=None,
             now=datetime.now(UTC),
             ask_at=datetime.now(UTC),
         )
         self.started = case.id
         boto3.client("stepfunctions").start_execution(
             stateMachineArn=self.machine_arn, name=case.id, input=f'{{"case_id": "{case.id}"}}'
+        )
+
+    @property
+    def release(self) -> str:
+        """The release whose first deletions run alone."""
+        return holds.release_of(FUNCTIONS)
+
+    def kill_switch(self, value: str) -> None:
+        """Put the kill switch to this."""
+        boto3.client("ssm").put_parameter(
+            Name="/rootsweep/kill-switch", Value=value, Type="String", Overwrite=True
         )
 
     @property

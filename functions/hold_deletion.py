@@ -1,0 +1,39 @@
+"""Note what holds up an approved deletion, how long to wait, and whether people are to be told."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+
+from rootsweep import cases, holds
+
+KILL_SWITCH_PARAMETER = os.environ["KILL_SWITCH_PARAMETER"]
+ssm = boto3.client("ssm")
+table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """`{"case_id", "error": {"Error", "Cause"}}` -> `{"held", "tell", "message", "wait_seconds"}`.
+
+    People are told once, however many cases wait, each time that the kill switch was changed.
+    Raises CaseEndedError.
+    """
+    now = datetime.now(UTC)
+    held = event["error"]["Error"].removesuffix("Error")
+    message = json.loads(event["error"]["Cause"])["errorMessage"]
+    case = cases.record_held(table, case_id=event["case_id"], held=held, now=now)
+    tell = False
+    if held == "KillSwitchOn":
+        version = holds.kill_switch_version(ssm, parameter=KILL_SWITCH_PARAMETER)
+        tell = holds.is_first_to_tell(table, version=version, now=now)
+    wait = holds.wait_before_next_try(now - datetime.fromisoformat(case.held_since))
+    return {
+        "held": held,
+        "tell": tell,
+        "message": message,
+        "wait_seconds": int(wait.total_seconds()),
+    }

@@ -1,0 +1,70 @@
+"""Exceptions: root access keys that may stay until a date, because somebody with a name said so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from rootsweep.table import SCHEMA_VERSION, exception_key, iso
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mypy_boto3_dynamodb.service_resource import Table
+
+# The owner hears that an exception ends so long before.
+WARNING = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class AccountException:
+    """What a declined case leaves behind. It covers exactly the keys that its owner saw.
+
+    `until` is a date, and the last day. `warned_at`, ISO 8601 in UTC, is when the owner was told
+    that it ends.
+    """
+
+    account_id: str
+    owner: str
+    reason: str
+    until: str
+    fingerprint: str
+    case_id: str
+    ticket: str = ""
+    warned_at: str = ""
+
+    @classmethod
+    def from_item(cls, item: dict[str, Any]) -> Self:
+        """The exception from what `to_item` made of it."""
+        known = {name: item[name] for name in cls.__dataclass_fields__ if name in item}
+        return cls(**known)
+
+    def to_item(self) -> dict[str, Any]:
+        """The exception as the table holds it, without its key."""
+        return {"schema": SCHEMA_VERSION, **asdict(self)}
+
+    def is_in_force(self, today: date) -> bool:
+        """Whether its last day is still to come, or is today."""
+        return self.until >= today.isoformat()
+
+    def needs_warning(self, today: date) -> bool:
+        """Whether its owner has to be told by now that it ends."""
+        is_near = today >= date.fromisoformat(self.until) - WARNING
+        return is_near and self.is_in_force(today) and not self.warned_at
+
+
+def find(table: Table, *, account_id: str) -> AccountException | None:
+    """The exception of an account, in force or not, if there is one."""
+    item: Any = table.get_item(Key=exception_key(account_id), ConsistentRead=True).get("Item")
+    return AccountException.from_item(item) if item else None
+
+
+def record_warned(table: Table, *, exception: AccountException, now: datetime) -> None:
+    """Remember that the owner was told, unless there is another exception by now."""
+    table.update_item(
+        Key=exception_key(exception.account_id),
+        UpdateExpression="SET warned_at = :now",
+        ConditionExpression="case_id = :case",
+        ExpressionAttributeValues={":now": iso(now), ":case": exception.case_id},
+    )

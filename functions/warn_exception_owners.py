@@ -1,0 +1,54 @@
+"""Tell the owners of exceptions that these end within a week, once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from rootsweep import exceptions, messages, sweeps
+from rootsweep.accounts import AccountState
+
+BUCKET = os.environ["BUCKET"]
+CONFIGURATION_SET = os.environ["CONFIGURATION_SET"]
+SENDER = os.environ["SENDER"]
+calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
+log = logging.getLogger()
+s3 = boto3.client("s3", config=calls)
+ses = boto3.client("sesv2", config=calls)
+table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """The sweep -> the sweep and `warned`, how many exceptions their owners were told about.
+
+    One mail to each owner. One that cannot be mailed does not keep the others from it, and the next
+    sweep tries again. With `detect_only` nobody is told.
+    """
+    if event["detect_only"]:
+        return {**event, "warned": 0}
+    now = datetime.now(UTC)
+    files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
+    names = {account.id: account.name for account in files.read_accounts()}
+    ending: dict[str, list[exceptions.AccountException]] = defaultdict(list)
+    for account_id, row in files.read_cases().items():
+        if row["state"] == AccountState.EXCEPTED:
+            exception = exceptions.find(table, account_id=account_id)
+            if exception and exception.needs_warning(now.date()):
+                ending[exception.owner].append(exception)
+    warned = 0
+    for owner, theirs in ending.items():
+        mail = messages.exceptions_end_mail(theirs, owner=owner, names=names)
+        try:
+            mail.send(ses, sender=SENDER, configuration_set=CONFIGURATION_SET)
+            for exception in theirs:
+                exceptions.record_warned(table, exception=exception, now=now)
+            warned += len(theirs)
+        except Exception:
+            log.exception("%s was not told that %s exceptions end", owner, len(theirs))
+    return {**event, "warned": warned}
