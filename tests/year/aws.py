@@ -75,6 +75,7 @@ class Aws:
             "organizations": Organizations,
             "s3": S3,
             "sesv2": Ses,
+            "ssm": Ssm,
             "stepfunctions": StepFunctions,
             "sts": Sts,
         }
@@ -352,11 +353,26 @@ class Ses(_Client):
     def send_email(self, **mail: Any) -> dict[str, Any]:
         self.aws.passes("sesv2", "SendEmail", write="SendEmail")
         (to,) = mail["Destination"]["ToAddresses"]
+        name = self.aws.stack.physical("MailConfigurationSet")
+        expect(mail["ConfigurationSetName"] == name, mail["ConfigurationSetName"])
         if to in self.aws.refuses_mail_to:
             raise failure("MessageRejected", "Address is on the suppression list", "SendEmail")
         mail["MessageId"] = f"{self.aws.dice.getrandbits(96):024x}"
         self.aws.on_mail(mail)
         return {"MessageId": mail["MessageId"]}
+
+
+class Ssm(_Client):
+    """Parameter Store."""
+
+    def get_parameter(self, *, Name: str) -> dict[str, Any]:
+        self.aws.passes("ssm", "GetParameter")
+        if Name not in self.aws.stack.settings:
+            raise self.exceptions.ParameterNotFound(
+                {"Error": {"Code": "ParameterNotFound", "Message": Name}}, "GetParameter"
+            )
+        value, version = self.aws.stack.settings[Name]
+        return {"Parameter": {"Name": Name, "Value": value, "Version": version}}
 
 
 class StepFunctions(_Client):

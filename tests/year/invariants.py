@@ -6,6 +6,7 @@ as IAM deleted them. Where it reads the table, it is to compare the table with t
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from datetime import timedelta
@@ -14,19 +15,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenlet import getcurrent
 
 from .clock import DAY
-from .people import Attempt, Keys, Mail
 
 if TYPE_CHECKING:
     from .machine import Execution
+    from .people import Keys, Mail
     from .table import Item
     from .world import Account
     from .year import Year
 
+HOUR = 3600.0
 FINAL = {"REMEDIATED", "RESOLVED", "DECLINED", "ESCALATED", "FAILED"}
 WAITING = {"AWAITING_APPROVAL", "AWAITING_REMOVAL"}
-# How soon the same person may get two mails about the same case, if nothing has changed.
-SOON = 20 * 3600.0
+GIVEN_UP = {"ESCALATED", "FAILED"}
+SHUT = {"SUSPENDED", "CLOSED", "PENDING_ACTIVATION"}
 USED_LATELY = timedelta(days=90)
+# What happened in the last seconds, a function that runs may not have seen.
+A_MOMENT = 120.0
+# Changes of a case that are worth a line in its story.
+TOLD = ("outcome", "request_number", "rung", "reminder", "decided", "woken", "account_gone", "held")
 
 
 class Broken(BaseException):
@@ -36,35 +42,41 @@ class Broken(BaseException):
 class Deletion(NamedTuple):
     """A key that Rootsweep deleted."""
 
-    at: float
     account: str
     key_id: str
     case_id: str
+    release: str
 
 
 class Sent(NamedTuple):
-    """What a mail was about, for one case: which request, and which reminder of it."""
+    """A mail that mentions a case, and which request of the case it was about."""
 
     mail: Mail
     request: int
-    reminder: int
 
 
 class Watch:
     """Looks at everything, believes nothing."""
 
-    def __init__(self, year: Year, *, two_approver_unit: str) -> None:
+    def __init__(self, year: Year) -> None:
         self.year = year
         self.world = year.world
         self.stack = year.stack
         self.table = year.table
         self.clock = year.clock
-        self.two_approver_unit = two_approver_unit
+        self.unit_of_two = year.parameters["TwoApproversOrganizationalUnits"]
+        self.canaries = int(year.parameters["CanaryDeletions"])
+        self.window = int(year.parameters["MailWindowSeconds"])
         self.mails: list[Mail] = []
         self.sent: dict[tuple[str, str], list[Sent]] = defaultdict(list)
+        self.warned: dict[tuple[str, str], list[Mail]] = defaultdict(list)
         self.deletions: list[Deletion] = []
-        self.decisions: list[tuple[str, dict[str, Any]]] = []
-        self.reports = 0
+        self.decisions: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        self.ended: dict[str, Item] = {}
+        self.held_by_switch = 0.0
+        self.switch, self.switched_at = "off", 0.0
+        self.release, self.released_at = "first", 0.0
+        self.full_sweeps: list[float] = []
         self.rows: Counter[str] = Counter()
         self.table.observers.append(self.on_change)
         self.stack.on_end = self.on_end
@@ -75,27 +87,27 @@ class Watch:
         """Stop the year if a promise is broken, with the seed and the story of the account."""
         if holds:
             return
-        story = self.world.story(account) if account else ""
-        states = "\n".join(
-            f"  {self.year.clock_text(at)}  state {name}"
-            for execution in self.stack.machine("remediate").executions.values()
-            if execution.name.startswith(account or "-")
-            for at, name in execution.entered[-30:]
-        )
-        items = "\n".join(
+        executions = self.stack.machine("remediate").executions.values()
+        states = [
+            (at, name)
+            for execution in executions
+            if account and execution.name.startswith(account)
+            for at, name in execution.entered
+        ]
+        items = [
             f"  {json.dumps(item, default=str, sort_keys=True)}"
             for item in self.table.every_item()
             if account and account in item["pk"] + item["sk"]
-        )
+        ]
         raise Broken(
-            f"seed {self.year.seed}, {self.year.clock_text(self.clock.time)}: {promise}\n"
+            f"seed {self.year.seed}, {self.year.text(self.clock.time)}: {promise}\n"
             f"Repeat it with: YEAR_SEED={self.year.seed} YEAR_DAYS={self.year.days} "
-            f"python -m pytest tests/year\n"
-            f"The story of account {account or '(none)'}:\n{story}\n"
-            f"The last states of its executions:\n{states}\nIts items:\n{items}"
+            "python -m pytest tests/year\n"
+            f"The story of account {account or '(none)'}:\n{self.world.story(account, states)}\n"
+            "Its items:\n" + "\n".join(items)
         )
 
-    # -- while it happens ----------------------------------------------------------------------
+    # -- mails ---------------------------------------------------------------------------------
 
     def on_mail(self, mail: Mail) -> None:
         """Nobody gets two mails about the same thing at the same time."""
@@ -104,27 +116,67 @@ class Watch:
         invocation.mails.append(mail)
         for account in mail.accounts:
             self.world.tell(account, f"mail to {mail.to}: {mail.subject}")
-            lock = self.table.look("OPEN_CASE", account)
-            self.require(lock, f"a mail to {mail.to} about an account without a case", account)
-            assert lock is not None
-            case = self.table.look(f"CASE#{lock['case_id']}", "CASE")
-            assert case is not None
-            sent = Sent(mail, int(case["request_number"]), int(case.get("reminder", 0)))
-            before = self.sent[mail.to.lower(), lock["case_id"]]
-            for other in before:
-                if other.mail.is_excused:
-                    continue
-                self.require(
-                    (other.request, other.reminder) != (sent.request, sent.reminder),
-                    f"{mail.to} gets two mails about the same thing",
-                    account,
-                )
-                self.require(
-                    other.request != sent.request or mail.at - other.mail.at > SOON,
-                    f"{mail.to} gets two mails about the same thing at the same time",
-                    account,
-                )
-            before.append(sent)
+            if mail.link:
+                self._on_request(mail, account)
+            else:
+                self._on_warning(mail, account)
+
+    def _on_request(self, mail: Mail, account: str) -> None:
+        lock = self.table.look("OPEN_CASE", account)
+        self.require(lock, f"a mail to {mail.to} about an account without a case", account)
+        assert lock is not None
+        case = self.case(lock["case_id"])
+        sent = Sent(mail, int(case["request_number"]))
+        before = self.sent[mail.to.lower(), lock["case_id"]]
+        same = [
+            other for other in before if other.request == sent.request and not other.mail.is_excused
+        ]
+        due, gap = self._schedule(case)
+        self.require(
+            not same or mail.at - same[-1].mail.at > gap,
+            f"{mail.to} gets two mails about the same thing at the same time",
+            account,
+        )
+        self.require(
+            len(same) < due,
+            f"{mail.to} gets mail number {len(same) + 1} about the same thing, of {due}",
+            account,
+        )
+        before.append(sent)
+
+    def _schedule(self, case: Item) -> tuple[int, float]:
+        """How many mails a ladder sends to a person, and the least time between two of them."""
+        times = [0.0]
+        start = 0.0
+        for rung in case["ladder"]:
+            after = float(rung["after_seconds"])
+            every = float(rung.get("remind_every_seconds", after))
+            turn = every
+            while turn < after:
+                times.append(start + turn)
+                turn += every
+            start += after
+            times.append(start)
+        gaps = [late - early for early, late in itertools.pairwise(times)]
+        # A reminder that is nearly due shares an earlier mail, at most six hours before its time,
+        # and the mail before it may have waited for the others of its sweep.
+        least = min(gap - min(6 * HOUR, gap / 4) for gap in gaps)
+        return len(times) - 1, least - self.window - 600
+
+    def _on_warning(self, mail: Mail, account: str) -> None:
+        exception = self.table.look(f"ACCOUNT#{account}", "EXCEPTION")
+        self.require(exception, f"{mail.to} is told that no exception ends", account)
+        assert exception is not None
+        left = self.year.parse(exception["until"]) + DAY - self.clock.time
+        self.require(0 < left <= 8 * DAY, f"a warning {left / DAY:.1f} days before", account)
+        self.require(mail.to == exception["owner"], "somebody else is warned", account)
+        before = self.warned[account, exception["case_id"]]
+        self.require(
+            all(other.is_excused for other in before), f"{mail.to} is warned twice", account
+        )
+        before.append(mail)
+
+    # -- deletions -----------------------------------------------------------------------------
 
     def on_delete(self, account: Account, key_id: str) -> None:
         """Nothing is deleted without the approval of exactly the keys that are there."""
@@ -134,31 +186,75 @@ class Watch:
         case_id = lock["case_id"]
         approved: dict[Keys, set[str]] = defaultdict(set)
         for attempt in self.year.people.attempts:
-            if attempt.case_id != case_id:
-                continue
-            if attempt.answer == "approve":
-                approved[attempt.keys].add(attempt.by.lower().partition("+")[0])
+            if (attempt.case_id, attempt.answer) == (case_id, "approve"):
+                approved[attempt.keys].add(attempt.by.lower())
         present = {(key.id, key.status) for key in account.keys.values()}
-        people = max((len(by) for keys, by in approved.items() if present <= set(keys)), default=0)
-        needed = 1
-        if self.two_approver_unit in account.parents:
-            needed = 2
+        people = max((len(by) for keys, by in approved.items() if present <= keys), default=0)
+        needed = 2 if self.unit_of_two in self.case(case_id)["parents"] else 1
         for key in account.keys.values():
-            # What happened in the last seconds, the function may not have seen.
-            if key.used and key.used > self.clock.now - USED_LATELY + timedelta(minutes=2):
-                just_now = self.clock.now - key.used < timedelta(minutes=2)
-                needed = needed if just_now else 2
+            ago = self.clock.now - key.used if key.used else USED_LATELY
+            if timedelta(seconds=A_MOMENT) < ago < USED_LATELY - timedelta(seconds=A_MOMENT):
+                needed = 2
         self.require(
             people >= needed,
             f"{key_id} is deleted with {people} of {needed} approvals of {sorted(present)}",
             account.id,
         )
-        self.deletions.append(Deletion(self.clock.time, account.id, key_id, case_id))
+        self.require(
+            self.switch == "off" or self.clock.time - self.switched_at < 2,
+            f"{key_id} is deleted while the kill switch is {self.switch!r}",
+            account.id,
+        )
+        self._require_canary(case_id)
+        self.deletions.append(Deletion(account.id, key_id, case_id, self.release))
+
+    def _require_canary(self, case_id: str) -> None:
+        """The first deletions of a release run alone, each confirmed before the next begins."""
+        others = {
+            deletion.case_id
+            for deletion in self.deletions
+            if deletion.release == self.release and deletion.case_id != case_id
+        }
+        cases = [self.case(other) for other in others]
+        confirmed = sum(case["outcome"] == "REMEDIATED" for case in cases)
+        running = [
+            case["case_id"]
+            for case in cases
+            if "ended_at" not in case and case.get("decision", {}).get("answer") == "APPROVED"
+        ]
+        self.require(
+            confirmed >= self.canaries
+            or not running
+            or self.clock.time - self.released_at < A_MOMENT,
+            f"{case_id} deletes beside {running}, after {confirmed} of {self.canaries}",
+            case_id[:12],
+        )
+
+    def on_switch(self, value: str) -> None:
+        self._require_told_of_the_switch()
+        self.switch, self.switched_at = value, self.clock.time
+
+    def on_release(self, release: str) -> None:
+        self.release, self.released_at = release, self.clock.time
+
+    def _require_told_of_the_switch(self) -> None:
+        """Somebody is told when the kill switch holds up a deletion."""
+        self.require(
+            self.held_by_switch <= self.switched_at
+            or self.clock.time - self.held_by_switch < HOUR
+            or any(
+                at > self.switched_at and "deletes nothing for now" in text
+                for at, text in self.stack.alerts
+            ),
+            "the kill switch holds up a deletion, and nobody is told",
+        )
+
+    # -- alerts, executions, sweeps ------------------------------------------------------------
 
     def on_alert(self, text: str) -> None:
         for account in self.world.accounts:
             if account in text:
-                self.world.tell(account, f"alert: {text[:200]}")
+                self.world.tell(account, f"alert: {text[:300]}")
 
     def on_end(self, execution: Execution) -> None:
         if execution.machine is self.stack.machine("sweep"):
@@ -166,74 +262,10 @@ class Watch:
         else:
             self.world.tell(execution.name[:12], f"execution {execution.name}: {execution.status}")
 
-    def on_change(self, old: Item | None, new: Item | None) -> None:
-        """Every change of the table; a case ends once, and decisions are those of people."""
-        item = new or old
-        assert item is not None
-        if item["sk"] != "CASE":
-            return
-        account = item["account_id"]
-        self.require(new, "a case is deleted", account)
-        assert new is not None
-        if old is None:
-            self.world.tell(account, f"case {new['case_id']} is opened")
-            self._require_no_exception(new)
-            return
-        for name in ("outcome", "request_number", "decided", "woken", "rung", "reminder", "held"):
-            if old.get(name) != new.get(name):
-                self.world.tell(account, f"{name}: {old.get(name)} -> {new.get(name)}")
-        if "ended_at" in old:
-            same = {name: new.get(name) for name in ("outcome", "ended_at", "reason")}
-            self.require(
-                same == {name: old.get(name) for name in same}, "a case ended twice", account
-            )
-        if "ended_at" in new:
-            self.require(new["outcome"] in FINAL, "a case ended without an outcome", account)
-        else:
-            self.require(new["outcome"] in WAITING, "an open case has an outcome", account)
-        for name in ("approvals", "decision"):
-            known = old.get(name, []) if name == "approvals" else [old.get("decision")]
-            given = new.get(name, []) if name == "approvals" else [new.get("decision")]
-            for decision in given:
-                if decision and decision not in known:
-                    self._on_decision(new, decision)
-
-    def _on_decision(self, case: Item, decision: dict[str, Any]) -> None:
-        """What is recorded was sent by this person, who saw exactly these keys."""
-        keys = frozenset((key["id"], key["status"]) for key in case.get("keys", []))
-        answer = {"APPROVED": "approve", "DECLINED": "decline"}[decision["answer"]]
-        same = [
-            attempt
-            for attempt in reversed(self.year.people.attempts)
-            if (attempt.case_id, attempt.by, attempt.answer)
-            == (case["case_id"], decision["by"], answer)
-        ]
-        self.require(
-            any(attempt.keys == keys for attempt in same),
-            f"a decision that nobody sent: {decision}, keys {sorted(keys)}",
-            case["account_id"],
-        )
-        self.decisions.append((case["case_id"], decision))
-        self.world.tell(case["account_id"], f"recorded: {answer} by {decision['by']}")
-
-    def _require_no_exception(self, case: Item) -> None:
-        """Who declined is not asked about the same keys before the exception ends."""
-        exception = self.table.look(f"ACCOUNT#{case['account_id']}", "EXCEPTION")
-        if exception is None or exception["until"] < f"{self.clock.now:%Y-%m-%d}":
-            return
-        account = self.world.accounts[case["account_id"]]
-        declined = self.table.look(f"CASE#{exception['case_id']}", "CASE")
-        assert declined is not None
-        keys = {(key["id"], key["status"]) for key in declined["keys"]}
-        present = {(key.id, key.status) for key in account.keys.values()}
-        just_now = self.clock.time - account.changed < 60
-        self.require(
-            keys != present or just_now, "a case is opened despite an exception", account.id
-        )
-
     def _after_a_sweep(self, execution: Execution) -> None:
         """Every account ends a sweep in exactly one state, and the state is true."""
         if execution.status != "SUCCEEDED":
+            self.world.tell("", f"sweep {execution.name} {execution.status}: {execution.failure}")
             return
         output = execution.output
         bucket, _, key = output["report"].removeprefix("s3://").partition("/")
@@ -252,12 +284,13 @@ class Watch:
                 continue
             self.require(account.id in rows, "an account is not in the report", account.id)
             self._check_row(account, rows[account.id], execution)
-        self.reports += 1
+        if not execution.input:
+            self.full_sweeps.append(self.clock.time)
 
     def _check_row(self, account: Account, row: dict[str, Any], execution: Execution) -> None:
         state = row["state"]
         self.rows[state] += 1
-        is_shut = account.state in ("SUSPENDED", "CLOSED", "PENDING_ACTIVATION")
+        is_shut = account.state in SHUT
         self.require((state == "SKIPPED") == is_shut, f"it is {account.state}: {state}", account.id)
         if state == "CLEAN":
             self.require(not account.keys, "an account with keys is CLEAN", account.id)
@@ -265,97 +298,252 @@ class Watch:
             self.require(account.keys, f"an account without keys is {state}", account.id)
         if state == "ROOT_KEYS" and not execution.input.get("detect_only"):
             self.require(row["case"], "root keys, and no case", account.id)
+        if state == "EXCEPTED":
+            exception = self.table.look(f"ACCOUNT#{account.id}", "EXCEPTION")
+            self.require(
+                exception and exception["until"] >= row["reason"][6:16] >= self.today(-1),
+                "it is EXCEPTED without an exception",
+                account.id,
+            )
+
+    # -- the table -----------------------------------------------------------------------------
+
+    def case(self, case_id: str) -> Item:
+        case = self.table.look(f"CASE#{case_id}", "CASE")
+        assert case is not None
+        return case
+
+    def today(self, days: int = 0) -> str:
+        return f"{self.clock.now + timedelta(days=days):%Y-%m-%d}"
+
+    def on_change(self, old: Item | None, new: Item | None) -> None:
+        """Every change of the table is one that it may go through."""
+        item = new or old
+        assert item is not None
+        if item["sk"] == "CASE":
+            self.require(new, "a case is deleted", item["account_id"])
+            assert new is not None
+            if old is None:
+                self._on_opened(new)
+            else:
+                self._on_changed(old, new)
+        elif item["sk"].startswith("REQUEST#") and old and new and "mailed" in new:
+            before = old.get("mailed", 0), old.get("reminded", 0)
+            after = new["mailed"], new.get("reminded", 0)
+            self.require(
+                before <= after,
+                f"{new['pk']} is noted as mailed about {after} after {before}",
+                new["case_id"][:12],
+            )
+
+    def _on_opened(self, case: Item) -> None:
+        account = case["account_id"]
+        self.world.tell(account, f"case {case['case_id']} is opened on rung {case['rung']}")
+        self._require_no_exception(case)
+        last = self.ended.get(account)
+        if last is None or last["outcome"] not in GIVEN_UP:
+            expected = (0, 0)
+        else:
+            before = {key["id"] for key in last.get("keys", [])}
+            present = set(self.world.accounts[account].keys)
+            if before and not before & present:
+                return  # Whether they are other keys, it may have been unable to see.
+            expected = (int(last["reopened"]) + 1, min(int(last["rung"]), len(case["ladder"]) - 1))
+        found = int(case["reopened"]), int(case["rung"])
+        self.require(found == expected, f"reopened, rung: {found}, not {expected}", account)
+
+    def _require_no_exception(self, case: Item) -> None:
+        """Who declined is not asked about the same keys before the exception ends."""
+        exception = self.table.look(f"ACCOUNT#{case['account_id']}", "EXCEPTION")
+        if exception is None or exception["until"] < self.today():
+            return
+        account = self.world.accounts[case["account_id"]]
+        declined = self.case(exception["case_id"])
+        keys = {(key["id"], key["status"]) for key in declined["keys"]}
+        present = {(key.id, key.status) for key in account.keys.values()}
+        just_now = self.clock.time - account.changed < A_MOMENT
+        self.require(
+            keys != present or just_now, "a case is opened despite an exception", account.id
+        )
+
+    def _on_changed(self, old: Item, new: Item) -> None:
+        """A case ends once, climbs up only, and its decisions are those of people."""
+        account = new["account_id"]
+        for name in TOLD:
+            if old.get(name) != new.get(name):
+                self.world.tell(account, f"{name}: {old.get(name)} -> {new.get(name)}")
+        if "ended_at" in old:
+            same = all(old.get(name) == new.get(name) for name in ("outcome", "ended_at", "reason"))
+            self.require(same, "a case ended twice", account)
+        elif "ended_at" in new:
+            self.require(new["outcome"] in FINAL, "a case ended without an outcome", account)
+            self.ended[account] = new
+        else:
+            self.require(new["outcome"] in WAITING, "an open case has an outcome", account)
+        self.require(new["rung"] >= old["rung"], "a case climbs down", account)
+        if new.get("held") == "KillSwitchOn" and old.get("held") != "KillSwitchOn":
+            self.held_by_switch = self.clock.time
+        known = [*old.get("approvals", []), old.get("decision")]
+        for decision in [*new.get("approvals", []), new.get("decision")]:
+            if decision and decision not in known:
+                self._on_decision(new, decision)
+
+    def _on_decision(self, case: Item, decision: dict[str, Any]) -> None:
+        """What is recorded was sent by this person, who saw exactly these keys."""
+        keys = frozenset((key["id"], key["status"]) for key in case["keys"])
+        answer = {"APPROVED": "approve", "DECLINED": "decline"}[decision["answer"]]
+        wanted = case["case_id"], decision["by"], answer, keys
+        self.require(
+            any(
+                (attempt.case_id, attempt.by, attempt.answer, attempt.keys) == wanted
+                for attempt in reversed(self.year.people.attempts)
+            ),
+            f"a decision that nobody sent: {decision}, keys {sorted(keys)}",
+            case["account_id"],
+        )
+        entry = case["case_id"], decision["answer"], decision["by"], decision["at"]
+        if entry not in self.decisions:
+            self.world.tell(case["account_id"], f"recorded: {answer} by {decision['by']}")
+        self.decisions[entry] = decision
 
     # -- at the end ----------------------------------------------------------------------------
 
     def at_the_end(self) -> None:
         """What can be said only when the year is over."""
-        cases = {item["case_id"]: item for item in self.table.every_item() if item["sk"] == "CASE"}
-        locks = {
-            item["sk"]: item["case_id"]
-            for item in self.table.every_item()
-            if item["pk"] == "OPEN_CASE"
-        }
+        items = self.table.every_item()
+        cases = {item["case_id"]: item for item in items if item["sk"] == "CASE"}
+        locks = {item["sk"]: item["case_id"] for item in items if item["pk"] == "OPEN_CASE"}
         for case in cases.values():
-            self._check_case(case, locks)
+            if "ended_at" in case:
+                self._check_ended(case, locks)
+            else:
+                self._check_waiting(case, locks)
         for account, case_id in locks.items():
-            self.require(
-                case_id in cases and "ended_at" not in cases[case_id], "a stale lock", account
-            )
+            self.require("ended_at" not in cases[case_id], "a stale lock", account)
+        self._require_told_of_the_switch()
         self._check_decisions(cases)
         self._check_deletions(cases)
-        self._check_mails(cases)
+        self._check_mails(items, cases)
+        self._check_warnings(cases)
+        self._check_accounts(locks)
+        self.require(not self.stack.undelivered, "decisions were not delivered")
 
-    def _check_case(self, case: Item, locks: dict[str, str]) -> None:
-        """Every case has exactly one outcome, or a living wait and somebody who was told."""
+    def _check_ended(self, case: Item, locks: dict[str, str]) -> None:
+        """An ended case ended in every respect, and where it matters somebody was told."""
         account = case["account_id"]
+        self.require(locks.get(account) != case["case_id"], "an ended case is open", account)
+        ended = self.year.parse(case["ended_at"])
         execution = self.stack.machine("remediate").executions.get(case["case_id"])
-        age = self.clock.time - self.year.parse(case["opened_at"])
-        if "ended_at" in case:
-            self.require(locks.get(account) != case["case_id"], "an ended case is open", account)
-            if execution is not None:
-                ended = self.clock.time - self.year.parse(case["ended_at"])
-                self.require(
-                    execution.status != "RUNNING" or ended < 600, "it ended and runs on", account
-                )
-            if case["outcome"] in ("ESCALATED", "FAILED"):
-                told = any(
-                    case["case_id"] in text or account in text
-                    for at, text in self.stack.alerts
-                    if at >= self.year.parse(case["opened_at"])
-                )
-                self.require(told or age < 3600, f"{case['outcome']}, and nobody told", account)
-            return
+        lately = self.clock.time - ended < HOUR
+        if execution is not None:
+            self.require(execution.status != "RUNNING" or lately, "it ended and runs on", account)
+        if case["outcome"] in GIVEN_UP:
+            told = any(
+                case["case_id"] in text and at >= ended - HOUR for at, text in self.stack.alerts
+            )
+            self.require(told or lately, f"{case['outcome']}, and nobody is told", account)
+
+    def _check_waiting(self, case: Item, locks: dict[str, str]) -> None:
+        """An open case has a living wait, and the people it waits for were told."""
+        account, now = case["account_id"], self.clock.time
+        age = now - self.year.parse(case["opened_at"])
         self.require(locks.get(account) == case["case_id"], "an open case without lock", account)
+        execution = self.stack.machine("remediate").executions.get(case["case_id"])
         if execution is None or execution.status != "RUNNING":
-            # The next sweep makes it good.
-            self.require(age < 1.5 * DAY, "an open case does not run", account)
+            # The next sweep that succeeds makes it good.
+            good = [at for at in self.full_sweeps if at > now - age + HOUR]
+            self.require(len(good) < 2, "an open case does not run", account)
             return
         wait = execution.waits_for
-        self.require(
-            wait is not None and wait.waits_until is not None,
-            "an open case waits for nothing",
-            account,
-        )
+        self.require(wait and wait.waits_until, "an open case waits for nothing", account)
         assert wait is not None
         assert wait.waits_until is not None
+        self.require(wait.waits_until - now < 181 * DAY, "a case waits too long", account)
+        if case.get("decided") == "YES" and "held" not in case and not case.get("obstacle"):
+            at = self.year.parse(case["decision"]["at"])
+            self.require(now - at < DAY, "it is decided, and nothing happens", account)
+        if "deadline" in case and case.get("decided") != "YES":
+            late = now - self.year.parse(case["deadline"])
+            self.require(late < DAY, "it waits past its deadline", account)
+            self._check_told(case)
+        self._check_gone(case)
+
+    def _check_told(self, case: Item) -> None:
+        """Those whom an open case asks have a mail about it, and one of them can read it."""
+        told = []
+        for address in case["approvers"]:
+            mails = self.sent.get((address.lower(), case["case_id"]), [])
+            about_this = [sent for sent in mails if sent.request == case["request_number"]]
+            approved = any(each["by"] == address for each in case.get("approvals", []))
+            self.require(
+                about_this
+                or approved
+                or address in case.get("unreachable", ())
+                or self.clock.time - self.year.parse(case["next_mail_at"]) > -HOUR
+                or self._is_young(case),
+                f"{address} is asked and has no mail",
+                case["account_id"],
+            )
+            told += about_this
+        people = self.year.people.everybody
+        reads = any(people[sent.mail.to.lower()].leaves > sent.mail.at for sent in told)
+        lately = any(self.clock.time - sent.mail.at < HOUR for sent in told)
+        default = self.year.parameters["DefaultApprover"]
         self.require(
-            wait.waits_until - self.clock.time < 181 * DAY, "a case waits too long", account
+            reads or lately or self._is_young(case) or not default,
+            "it asks only people whose mails bounce",
+            case["account_id"],
         )
-        if age > 3600:
-            told = [
-                sent
-                for (_, case_id), all_sent in self.sent.items()
-                if case_id == case["case_id"]
-                for sent in all_sent
-            ]
-            self.require(told, "a case waits, and nobody was told", account)
+
+    def _is_young(self, case: Item) -> bool:
+        return bool(self.clock.time - self.year.parse(case["evidence_at"]) < HOUR)
+
+    def _check_gone(self, case: Item) -> None:
+        """The case of an account that is gone ends with the next sweeps."""
+        account = self.world.accounts[case["account_id"]]
+        if account.is_member and account.state not in SHUT:
+            return
+        sweeps = [at for at in self.full_sweeps if at > account.changed]
+        self.require(
+            len(sweeps) < 3 or "held" in case, "a case of an account that is gone", account.id
+        )
+
+    def _check_accounts(self, locks: dict[str, str]) -> None:
+        """No account with keys is forgotten: it has an open case, an exception, or is not shown."""
+        for account in self.world.members():
+            since = max([key.created.timestamp() for key in account.keys.values()], default=0)
+            since = max(since, account.changed)
+            ended = self.ended.get(account.id)
+            if ended is not None:
+                since = max(since, self.year.parse(ended["ended_at"]))
+            exception = self.table.look(f"ACCOUNT#{account.id}", "EXCEPTION")
+            if exception is not None:
+                since = max(since, self.year.parse(exception["until"]) + DAY)
+            if account.keys and account.state not in SHUT and account.has_audit_role:
+                sweeps = [at for at in self.full_sweeps if at > since + HOUR]
+                self.require(
+                    account.id in locks or len(sweeps) < 3, "keys, and nobody is asked", account.id
+                )
 
     def _check_decisions(self, cases: dict[str, Item]) -> None:
         """Every decision that was recorded is still there, in the case or in its past."""
-        kept: Counter[tuple[str, str, str, str]] = Counter()
-        for case in cases.values():
-            seen = {}
+        kept = {
+            (case["case_id"], decision["answer"], decision["by"], decision["at"])
+            for case in cases.values()
             for decision in [
                 *case.get("approvals", []),
                 *case.get("past_decisions", []),
                 *([case["decision"]] if "decision" in case else []),
-            ]:
-                seen[decision["answer"], decision["by"], decision["at"]] = True
-            for answer, by, at in seen:
-                kept[case["case_id"], answer, by, at] = 1
-        for case_id, decision in self.decisions:
-            self.require(
-                (case_id, decision["answer"], decision["by"], decision["at"]) in kept,
-                f"a decision is lost: {decision}",
-                case_id[:12],
-            )
-        recorded = {
-            (case_id, decision["answer"], decision["by"], decision["at"])
-            for case_id, decision in self.decisions
+            ]
         }
-        for entry in kept:
-            self.require(entry in recorded, f"a decision from nowhere: {entry}", entry[0][:12])
+        for entry in kept ^ self.decisions.keys():
+            self.require(
+                False, f"a decision is lost, or comes from nowhere: {entry}", entry[0][:12]
+            )
+        for case in cases.values():
+            if case["outcome"] == "DECLINED":
+                answer = case.get("decision", {}).get("answer")
+                self.require(answer == "DECLINED", "DECLINED by nobody", case["account_id"])
 
     def _check_deletions(self, cases: dict[str, Item]) -> None:
         """The table says of every deletion that it was begun, and of none that was not."""
@@ -367,53 +555,68 @@ class Watch:
             noted = {key["id"] for key in case.get("deleted_keys", [])}
             if deleted[case_id]:
                 self.require("deletion_started_at" in case, "a deletion is not noted", account)
-            if case["outcome"] == "RESOLVED":
-                self.require(not deleted[case_id], "RESOLVED, but Rootsweep deleted", account)
+                self.require(case["outcome"] != "RESOLVED", "RESOLVED, but we deleted", account)
             if case["outcome"] == "REMEDIATED" and not case.get("obstacle"):
-                approved = {key["id"] for key in case.get("keys", [])}
-                self.require(deleted[case_id] <= approved, "others were deleted", account)
-            # A function may die, or a key go, between the deletion and its note.
-            self.require(
-                noted <= {key["id"] for key in case.get("keys", [])} | deleted[case_id],
-                f"{noted} is noted as deleted",
-                account,
-            )
+                self.require("deletion_started_at" in case, "REMEDIATED by nobody", account)
+            # IAM may still have shown one that its owner had just removed.
+            known = {key["id"] for key in case.get("keys", [])}
+            self.require(noted <= known | deleted[case_id], f"{noted} noted as deleted", account)
 
-    def _check_mails(self, cases: dict[str, Item]) -> None:
+    def _check_mails(self, items: list[Item], cases: dict[str, Item]) -> None:
         """What the table says was mailed was mailed, to those who are asked and to nobody else."""
-        for item in self.table.every_item():
-            if not item["sk"].startswith("REQUEST#") or not item.get("mailed"):
+        for item in items:
+            if item["sk"].startswith("REQUEST#") and item.get("mailed"):
+                address = item["pk"].removeprefix("APPROVER#")
+                self.require(
+                    self.sent.get((address, item["case_id"])),
+                    f"a mail to {address} is noted and was not sent",
+                    item["case_id"][:12],
+                )
+        for address, case_id in list(self.sent):
+            if self.sent[address, case_id]:
+                asked = {each.lower() for each in cases[case_id].get("asked", ())}
+                self.require(address in asked, f"{address} was not asked", case_id[:12])
+
+    def _check_warnings(self, cases: dict[str, Item]) -> None:
+        """Who keeps keys is told before the exception ends, if the keys are still there."""
+        for case in cases.values():
+            old = case.get("old_exception")
+            if old is None or case["opened_at"] <= old["until"] + "T24":
                 continue
-            address = item["pk"].removeprefix("APPROVER#")
-            self.require(
-                self.sent.get((address, item["case_id"])),
-                f"a mail to {address} is noted and was not sent",
-                item["case_id"][:12],
+            keys = {key["id"] for key in case.get("keys", [])}
+            same = keys == {key["id"] for key in cases[old["case_id"]]["keys"]}
+            since = max(
+                self.year.parse(cases[old["case_id"]]["ended_at"]),
+                self.year.parse(old["until"]) - 7 * DAY,
             )
-        for address, case_id in self.sent:
-            asked = {each.lower() for each in cases[case_id].get("asked", ())}
-            self.require(address in asked, f"{address} was not asked", case_id[:12])
+            end = self.year.parse(old["until"]) + DAY
+            sweeps = [at for at in self.full_sweeps if since < at < end]
+            told = self.warned.get((case["account_id"], old["case_id"]))
+            self.require(
+                told or not same or len(sweeps) < 3,
+                f"{old['owner']} is not told that an exception ends",
+                case["account_id"],
+            )
 
     def counts(self) -> dict[str, int]:
         """The year in numbers."""
         cases = [item for item in self.table.every_item() if item["sk"] == "CASE"]
-        remediate = self.stack.machine("remediate").executions.values()
+        executions = self.stack.machine("remediate").executions.values()
         counts: Counter[str] = Counter(case["outcome"] for case in cases)
         counts |= {
             "cases": len(cases),
+            "reopened": sum(case["reopened"] > 0 for case in cases),
             "mails": len(self.mails),
+            "warnings": sum(not mail.link for mail in self.mails),
             "pages": self.year.people.pages,
             "forms": len(self.year.people.attempts),
             "decisions": len(self.decisions),
             "deletions": len(self.deletions),
             "alerts": len(self.stack.alerts),
             "deaths": len(self.stack.died),
-            "reports": self.reports,
-            "states": sum(len(execution.entered) for execution in remediate),
-            "longest history": max((each.events for each in remediate), default=0),
+            "sweeps": len(self.full_sweeps),
+            "states": sum(len(execution.entered) for execution in executions),
+            "longest history": max((each.events for each in executions), default=0),
         }
         counts |= {f"rows {state}": count for state, count in self.rows.items()}
-        return dict(sorted(counts.items()))
-
-
-__all__ = ["Attempt", "Broken", "Watch"]
+        return {name: int(count) for name, count in sorted(counts.items())}

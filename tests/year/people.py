@@ -127,6 +127,9 @@ class People:
         for account in mail.accounts:
             person.seen[account] = person.seen.get(account, 0) + 1
         if person.leaves <= self.clock.time:
+            self.clock.start(self._bounce, mail, after=person.dice.uniform(1, 300))
+            return
+        if not mail.link:
             return
         if person.dice.random() < 0.1:
             # A scanner of mails opens every link at once.
@@ -138,6 +141,18 @@ class People:
         else:
             delay = HOUR * person.dice.uniform(*person.habit.hours)
         self.clock.start(self._look_at, person, mail, after=delay)
+
+    def _bounce(self, mail: Mail) -> None:
+        """What SES tells of a mail to an address that is no more."""
+        recipient = {"emailAddress": mail.to, "diagnosticCode": "550 5.1.1 no such user"}
+        tags = {"ses:configuration-set": [self.stack.physical("MailConfigurationSet")]}
+        detail = {
+            "bounce": {"bounceType": "Permanent", "bouncedRecipients": [recipient]},
+            "mail": {"tags": tags},
+        }
+        for account in mail.accounts:
+            self.world.tell(account, f"the mail to {mail.to} bounces")
+        self.stack.put_event("aws.ses", "Email Bounced", detail)
 
     def _look_at(self, person: Person, mail: Mail) -> None:
         """Sit down with a mail: open its link and do what there is to do."""
@@ -219,6 +234,7 @@ class People:
             days = person.dice.choice([7, 14, 30, 60, 90])
             until = min(last, today + timedelta(days=days))
             form += [("reason", "the nightly <b>job</b> needs it"), ("until", f"{until}")]
+            form.append(("ticket", person.dice.choice(["", "OPS-12"])))
         elif 'name="count"' not in page:
             form.append(("account_id", next(iter(chosen))))
         for token, keys in chosen.values():

@@ -60,7 +60,7 @@ class Function:
     """A deployed function."""
 
     name: str
-    handler: Callable[[Any, Any], Any]
+    module: Any
     seconds: float
 
 
@@ -102,6 +102,8 @@ class Stack:
         self.on_end: Callable[[Execution], None] = lambda _: None
         self.died: list[tuple[float, str]] = []
         self.undelivered: list[Item] = []
+        # The parameters of SSM: value and version by name.
+        self.settings: dict[str, tuple[str, int]] = {}
         template = shipped.template()
         self._resources = template["Resources"]
         self._conditions = template["Conditions"]
@@ -134,6 +136,8 @@ class Stack:
                 self._deploy_machine(id, properties)
             if resource["Type"] == "AWS::Events::Rule":
                 self._rules.append(self.resolve(properties))
+            if resource["Type"] == "AWS::SSM::Parameter":
+                self.settings[self.physical(id)] = str(self.resolve(properties["Value"])), 1
         table.observers.append(self._on_change)
 
     def _deploy_function(self, id: str, properties: dict[str, Any], aws: Any) -> None:
@@ -145,7 +149,7 @@ class Stack:
         _use_aws(module, aws, self)
         globals = shipped.template()["Globals"]["Function"]
         seconds = float(properties.get("Timeout", globals["Timeout"]))
-        self.functions[self._arn(id)] = Function(name, module.handler, seconds)
+        self.functions[self._arn(id)] = Function(name, module, seconds)
         for event in properties.get("Events", {}).values():
             if event["Type"] == "DynamoDB":
                 filters = event["Properties"]["FilterCriteria"]["Filters"]
@@ -161,7 +165,7 @@ class Stack:
         definition = yaml.load(
             shipped.PLACEHOLDER.sub(lambda match: values[match[1]], text), _YamlLoader
         )
-        arn = self._physical(id)
+        arn = self.physical(id)
         self.machines[arn] = Machine(arn, definition, self)
 
     def machine(self, name: str) -> Machine:
@@ -172,9 +176,10 @@ class Stack:
         """The function of a file."""
         return next(each for each in self.functions.values() if each.name == name)
 
-    def physical(self, id: str) -> str:
-        """The name of a resource, or the ARN of those that are known by it."""
-        return self._physical(id)
+    def set(self, id: str, value: str) -> None:
+        """Change a parameter of SSM."""
+        _, version = self.settings[self.physical(id)]
+        self.settings[self.physical(id)] = value, version + 1
 
     def resolve(self, value: Any) -> Any:
         """A value of the template with what its functions come to."""
@@ -212,17 +217,18 @@ class Stack:
         return pseudo.get(name) or self._parameters.get(name) or self._known(name)
 
     def _known(self, name: str) -> str:
-        return "" if name in self._parameters else self._physical(name)
+        return "" if name in self._parameters else self.physical(name)
 
     def _attribute(self, id: str, attribute: str) -> str:
         assert attribute in ("Arn", "StreamArn", "Id", "QueueName"), (id, attribute)
         return self._arn(id)
 
-    def _physical(self, id: str) -> str:
+    def physical(self, id: str) -> str:
+        """What `Ref` gives: the name of a resource, or the ARN of those that are known by it."""
         type = self._resources[id]["Type"]
         if type == "AWS::Serverless::StateMachine":
             return self._states_arn(id.removesuffix("StateMachine").lower())
-        if type in ("AWS::SNS::Topic",):
+        if type == "AWS::SNS::Topic":
             return self._arn(id)
         if type == "AWS::SSM::Parameter":
             return str(self.resolve(self._resources[id]["Properties"]["Name"]))
@@ -270,7 +276,9 @@ class Stack:
             get_remaining_time_in_millis=lambda: int(1000 * (invocation.deadline - self.clock.time))
         )
         try:
-            return json.loads(json.dumps(function.handler(json.loads(json.dumps(event)), context)))
+            return json.loads(
+                json.dumps(function.module.handler(json.loads(json.dumps(event)), context))
+            )
         except Died:
             self.died.append((self.clock.time, function.name))
             _excuse(invocation)
@@ -316,7 +324,7 @@ class Stack:
 
     def publish(self, arguments: dict[str, Any]) -> Any:
         assert arguments.keys() <= {"TopicArn", "Subject", "Message"}, arguments
-        assert arguments["TopicArn"] == self._physical("AlertTopic")
+        assert arguments["TopicArn"] == self.physical("AlertTopic")
         assert len(arguments.get("Subject", "")) < 100
         assert "\n" not in arguments.get("Subject", "")
         self.alert(f"{arguments.get('Subject', '')}: {arguments['Message']}")
@@ -363,7 +371,7 @@ class Stack:
                 # A text inside of quotation marks, else JSON.
                 text = text.replace(f"<{name}>", json.dumps(value).strip('"'))
             told = json.loads(text)
-        if target["Arn"] == self._physical("AlertTopic"):
+        if target["Arn"] == self.physical("AlertTopic"):
             self.alert(told if isinstance(told, str) else json.dumps(told))
             return
         self._until_it_works(target["Arn"], told)
@@ -422,7 +430,8 @@ def matches(pattern: dict[str, Any], event: Any) -> bool:
                 return False
         else:
             assert all(isinstance(value, str) for value in wanted), f"not understood: {wanted}"
-            if event.get(name) not in wanted:
+            given = event.get(name)
+            if not any(each in wanted for each in (given if isinstance(given, list) else [given])):
                 return False
     return True
 
@@ -455,6 +464,7 @@ def _load(name: str, environment: dict[str, str], aws: Any) -> Any:
     spec = importlib.util.spec_from_loader(f"year_{name}", loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(shipped.FUNCTIONS / f"{name}.py")
     before, real = dict(os.environ), sys.modules["boto3"]
     os.environ.clear()
     os.environ.update(environment)

@@ -94,9 +94,11 @@ class Table:
         item = self._at(_key(Key))
         return {} if item is None else {"Item": _copy(item)}
 
-    def put_item(self, *, Item: Item) -> Item:
+    def put_item(self, *, Item: Item, ConditionExpression: str | None = None) -> Item:
         self._latency("PutItem")
-        self._write_all([_Write(None, _normal(Item))], "PutItem")
+        item = _normal(Item)
+        self._check(self._at(_key(item)), ConditionExpression, {}, {}, "PutItem")
+        self._write_all([_Write(None, item)], "PutItem")
         return {}
 
     def update_item(

@@ -77,12 +77,13 @@ class World:
         """Add a line to the chronicle."""
         self.chronicle.append(Event(self.clock.time, account, text))
 
-    def story(self, account: str) -> str:
-        """Everything that happened to an account, a line each."""
+    def story(self, account: str, states: list[tuple[float, str]]) -> str:
+        """Everything that happened to an account, a line each, with the `states` of its cases."""
+        lines = [(event.at, event.text) for event in self.chronicle if event.about in ("", account)]
+        lines += [(at, f"state {name}") for at, name in states]
         return "\n".join(
-            f"  {datetime.fromtimestamp(event.at, UTC):%Y-%m-%d %H:%M:%S.%f}  {event.text}"
-            for event in sorted(self.chronicle, key=lambda event: event.at)
-            if event.about in ("", account)
+            f"  {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S.%f}  {text}"
+            for at, text in sorted(lines, key=lambda line: line[0])
         )
 
     def members(self) -> list[Account]:
@@ -129,6 +130,14 @@ class World:
     def tag(self, account: Account, key: str, value: str) -> None:
         account.tags[key] = value
         self._changed(account, f"tag {key}={value}")
+
+    def tag_unit(self, unit: str, key: str, value: str) -> None:
+        self.unit_tags.setdefault(unit, {})[key] = value
+        self.tell("", f"tag of {unit}: {key}={value}")
+
+    def move(self, account: Account, parents: tuple[str, ...]) -> None:
+        account.parents = parents
+        self._changed(account, f"the account moves to {parents[-1]}")
 
     def set_state(self, account: Account, state: str) -> None:
         account.state = state

@@ -40,6 +40,17 @@ PARAMETERS = {
     "ApprovalBaseUrl": "https://approvals.example.com",
     "AlertAddress": "soc@example.com",
 }
+TAG = "rootsweep-approver"
+# The escalation policies that are tried; the first is the default of the stack.
+POLICIES = [
+    "",
+    """[{"after": "3d", "notify": ["approvers"], "remind_every": "1d"},
+        {"after": "4d", "notify": ["organizational_unit"], "remind_every": "2d"},
+        {"after": "5d", "notify": ["default_approver", "boss@example.com"]}]""",
+    """[{"after": "10d", "notify": ["approvers"]},
+        {"after": "2d", "notify": ["default_approver"], "remind_every": "12h"}]""",
+    """[{"after": "30d", "notify": ["approvers", "boss@example.com"], "remind_every": "7d"}]""",
+]
 
 
 @dataclass
@@ -63,11 +74,11 @@ class Year:
         self.dice = random.Random(f"{seed} fates")
         self.world = World(self.clock, random.Random(f"{seed} world"))
         self._make_organization(accounts)
-        unit = self.dice.choice(list(self.world.units))
+        self.parameters = self._choose_parameters()
         self.stack = Stack(
             self.clock,
             account=self.world.security,
-            parameters=PARAMETERS | {"TwoApproversOrganizationalUnits": unit},
+            parameters=self.parameters,
             trouble=Trouble(random.Random(f"{seed} trouble")),
             dice=random.Random(f"{seed} chance"),
         )
@@ -77,7 +88,7 @@ class Year:
         self.stack.deploy(self.aws, self.table)
         self.people = People(self.world, self.stack, seed)
         self._hire()
-        self.watch = Watch(self, two_approver_unit=unit)
+        self.watch = Watch(self)
         self.aws.on_mail = self._on_mail
 
     def live(self) -> Outcome:
@@ -92,10 +103,11 @@ class Year:
     @staticmethod
     def parse(text: str) -> float:
         """A time of the table as the clock has it."""
-        return datetime.fromisoformat(text).timestamp()
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
     @staticmethod
-    def clock_text(time: float) -> str:
+    def text(time: float) -> str:
         return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S.%f}"
 
     def _on_mail(self, sent: dict[str, Any]) -> None:
@@ -104,6 +116,22 @@ class Year:
         self.people.get(mail)
 
     # -- the organization ----------------------------------------------------------------------
+
+    def _choose_parameters(self) -> dict[str, str]:
+        dice = random.Random(f"{self.seed} parameters")
+        unit = dice.choice(list(self.world.units))
+        chosen = PARAMETERS | {
+            "TwoApproversOrganizationalUnits": unit,
+            "CanaryDeletions": dice.choice(["0", "1", "1", "3"]),
+            "MailWindowSeconds": dice.choice(["0", "120", "120", "600"]),
+            "MaxExceptionDays": dice.choice(["30", "90", "90", "365"]),
+            "EscalationPolicy": dice.choice(POLICIES),
+        }
+        if dice.random() < 0.15:
+            chosen["DefaultApprover"] = chosen["SecondApprover"] = ""
+        if not chosen["EscalationPolicy"]:
+            del chosen["EscalationPolicy"]
+        return chosen
 
     def _make_organization(self, count: int) -> None:
         ids = [str(id) for id in self.dice.sample(range(10**11, 10**12), count)]
@@ -129,7 +157,7 @@ class Year:
         """People, and who answers for what."""
         self.people.add("security@example.com", habit="prompt")
         self.people.add("lead@example.com", habit="slow")
-        self.people.add("soc@example.com", habit="asleep")
+        self.people.add("boss@example.com", habit="slow")
         self.owners = [f"person{number}@example.com" for number in range(45)]
         for address in self.owners:
             leaves = self.dice.uniform(20, 365) if self.dice.random() < 0.15 else None
@@ -143,26 +171,31 @@ class Year:
                 self.clock.at(time + DAY, lambda who=address: self.aws.refuses_mail_to.add(who))
         for account in self.world.accounts.values():
             self._appoint(account)
+        for unit in self.dice.sample(list(self.world.units), 5):
+            self.world.tag_unit(unit, TAG, self.dice.choice(self.owners))
 
     def _appoint(self, account: Account) -> None:
         chance = self.dice.random()
         if chance < 0.6:
             count = self.dice.choice([1, 1, 2, 3])
             owners = " ".join(self.dice.sample(self.owners, count))
-            account.tags["rootsweep-approver"] = owners
+            account.tags[TAG] = owners
         elif chance < 0.8:
             account.security_contact = self.dice.choice(self.owners)
         elif chance < 0.83:
-            account.tags["rootsweep-approver"] = "ask Bob"
+            account.tags[TAG] = "ask Bob"
 
     def _replace(self, gone: str) -> None:
         """Somebody who left is replaced wherever a tag or a contact names them."""
+        for unit, tags in self.world.unit_tags.items():
+            if gone in tags.get(TAG, "").split():
+                self.world.tag_unit(unit, TAG, self.dice.choice(self.owners))
         for account in self.world.accounts.values():
-            tag = account.tags.get("rootsweep-approver", "")
+            tag = account.tags.get(TAG, "")
             if gone in tag.split():
                 successor = self.dice.choice(self.owners)
                 names = " ".join(dict.fromkeys(tag.replace(gone, successor).split()))
-                self.world.tag(account, "rootsweep-approver", names)
+                self.world.tag(account, TAG, names)
             if account.security_contact == gone:
                 account.security_contact = self.dice.choice(self.owners)
 
@@ -208,7 +241,7 @@ class Year:
         for account in list(self.world.accounts.values()):
             if dice.random() < 0.1 or account.id == self.world.management:
                 self._get_keys(account, age=timedelta(days=dice.uniform(10, 4000)))
-            while dice.random() < 0.22:
+            while dice.random() < 0.3:
                 self._later(lambda each=account: self._get_keys(each))
             if dice.random() < 0.04:
                 self._later(lambda each=account: self._close(each))
@@ -220,6 +253,8 @@ class Year:
                 self._later(lambda each=account: self._deny_root(each.id, [each]))
             if dice.random() < 0.05:
                 self._later(lambda each=account: self._move_owner(each))
+            if dice.random() < 0.03:
+                self._later(lambda each=account: self._move(each))
         for unit in dice.sample(list(self.world.units), 2):
             inside = [each for each in self.world.accounts.values() if unit in each.parents]
             self._later(lambda one=unit, those=inside: self._deny_root(one, those))
@@ -228,6 +263,12 @@ class Year:
             self._later(lambda new=id: self._join(new))
         for _ in range(4):
             self._later(self._stop_an_execution)
+        for _ in range(3):
+            self._later(self._throw_the_switch)
+        for number in range(4):
+            self._later(lambda count=number: self._release(count))
+        for _ in range(2):
+            self._later(self._change_policy)
 
     def _later(self, action: Callable[[], None]) -> None:
         """At some time of the year."""
@@ -289,7 +330,39 @@ class Year:
 
     def _move_owner(self, account: Account) -> None:
         account.security_contact = ""
-        self.world.tag(account, "rootsweep-approver", self.dice.choice(self.owners))
+        self.world.tag(account, TAG, self.dice.choice(self.owners))
+
+    def _move(self, account: Account) -> None:
+        """Into another unit; the place for cases that are open already stays the old one."""
+        self.world.move(account, self.dice.choice(list(self.world.accounts.values())).parents)
+
+    def _throw_the_switch(self) -> None:
+        word = self.dice.choice(["on", "ON", "", "off "])
+        self.stack.set("KillSwitchParameter", word)
+        self.world.tell("", f"the kill switch is {word!r}")
+        self.watch.on_switch(word)
+
+        def back() -> None:
+            self.stack.set("KillSwitchParameter", "off")
+            self.world.tell("", "the kill switch is 'off'")
+            self.watch.on_switch("off")
+
+        self._in_days(0.1, 12, back)
+
+    def _release(self, number: int) -> None:
+        self.stack.function("delete_root_keys").module.RELEASE = f"release-{number}"
+        self.world.tell("", f"release {number} is deployed")
+        self.watch.on_release(f"release-{number}")
+
+    def _change_policy(self) -> None:
+        """A new policy for the cases that are opened from now on; sometimes a broken one first."""
+        policy = self.dice.choice(POLICIES[1:])
+        self.stack.set("EscalationPolicyParameter", policy)
+        if self.dice.random() < 0.3:
+            self.stack.set("EscalationPolicyParameter", policy[:-2])
+            later = lambda: self.stack.set("EscalationPolicyParameter", policy)  # noqa: E731
+            self._in_days(1, 2, later)
+        self.world.tell("", f"the escalation policy is {policy} now")
 
     def _join(self, id: str) -> None:
         account = self._add_account(id)
@@ -313,7 +386,8 @@ class Year:
 
     def _schedule_outages(self) -> None:
         dice = random.Random(f"{self.seed} outages")
-        services = ["sts", "iam", "organizations", "account", "sesv2", "dynamodb", "stepfunctions"]
+        services = ["sts", "iam", "organizations", "account", "sesv2", "dynamodb", "ssm"]
+        services += ["stepfunctions", "s3"]
         for _ in range(max(1, round(14 * self.days / 365))):
             day = dice.randrange(self.days) * DAY
             seconds = SWEEP_AT - 60 if dice.random() < 0.6 else dice.uniform(0, DAY)
