@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")
 EXCEPTION_DAYS = int(os.environ["MAX_EXCEPTION_DAYS"])
+QUARANTINE = os.environ["QUARANTINE"]
 MAX_BODY_BYTES = 20_480
 # So many fit into a page of 30 KB, however long their names are and whatever has to be escaped.
 CASES_OF_A_PAGE = 15
@@ -189,7 +190,11 @@ def decide_one(case_id: str, token: str, form: Form, visit: Visit) -> Answer:
         return 409, messages.notice_page("superseded", case=case)
     try:
         choice = approvals.choice_from(
-            form, now=visit.now, exception_days=EXCEPTION_DAYS, account_id=case.account_id
+            form,
+            now=visit.now,
+            exception_days=EXCEPTION_DAYS,
+            quarantine=quarantine_of(case),
+            account_id=case.account_id,
         )
     except approvals.FormError as error:
         return 422, decision_page(visit, case, form=form, error=error)
@@ -300,9 +305,15 @@ def decision_page(
         last_day=last_day_of_exception(visit),
         now=visit.now,
         more=visit.more_than(case),
+        quarantine=quarantine_of(case),
         form=shown_again(form or {}),
         error=error,
     )
+
+
+def quarantine_of(case: cases.Case) -> str:
+    """How long the root user can be blocked before its keys are deleted; empty if it cannot."""
+    return "" if case.quarantine_refused else QUARANTINE
 
 
 def last_day_of_exception(visit: Visit) -> date:

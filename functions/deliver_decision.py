@@ -1,4 +1,4 @@
-"""End the wait of a case that has been decided, or woken because its keys are gone.
+"""End the wait of a case that was decided, woken, or whose quarantine was lifted.
 
 Reads the table's stream, so a decision that is in the table reaches Step Functions however often
 that takes, and the page needs no right to speak to Step Functions. The token ends the wait and
@@ -23,7 +23,8 @@ def handler(event: dict[str, Any], _context: object) -> None:
     """
     for record in event["Records"]:
         item = record["dynamodb"].get("NewImage", {})
-        token = item.get("task_token", {}).get("S")
+        name = "quarantine_token" if "lifted" in item else "task_token"
+        token = item.get(name, {}).get("S")
         if token:
             deliver(token, case_id=item.get("case_id", {}).get("S"))
 

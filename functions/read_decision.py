@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +16,11 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"answer", "by", "reason"}`.
+    """`{"case_id"}` -> `{"answer", "by", "reason", "timeout_seconds"?}`.
 
-    The answer is APPROVED, DECLINED, LOOK_AGAIN if the case was woken or the next mail is due,
-    ACCOUNT_GONE, or NONE at the end of the ladder. Raises CaseEndedError.
+    The answer is APPROVED; QUARANTINE if the root user is to be blocked first, for so long;
+    DECLINED; LOOK_AGAIN if the case was woken or the next mail is due; ACCOUNT_GONE; or NONE at the
+    end of the ladder. Raises CaseEndedError.
     """
     now = datetime.now(UTC)
     if cases.was_woken(table, case_id=event["case_id"]):
@@ -28,14 +30,28 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         return {"answer": "LOOK_AGAIN", "by": "", "reason": "the next mail is due"}
     case = cases.close_to_decisions(table, case_id=event["case_id"], now=now)
     if case.decision:
-        return {
+        answer: dict[str, Any] = {
             "answer": case.decision.answer,
             "by": case.decided_by,
             "reason": case.decision.reason,
         }
+        left = time_in_quarantine(case, now=now)
+        if case.decision.answer == cases.Answer.APPROVED and left:
+            answer |= {"answer": "QUARANTINE", "timeout_seconds": left}
+        return answer
     if case.account_gone:
         return {"answer": "ACCOUNT_GONE", "by": "", "reason": case.account_gone}
     return {"answer": "NONE", "by": "", "reason": silence(case)}
+
+
+def time_in_quarantine(case: cases.Case, *, now: datetime) -> int:
+    """For how many seconds the root user still is to be blocked before the deletion."""
+    if not case.quarantine:
+        return 0
+    if not case.quarantine_until:
+        return int(case.quarantine.total_seconds())
+    left = datetime.fromisoformat(case.quarantine_until) - now
+    return max(0, math.ceil(left.total_seconds()))
 
 
 def silence(case: cases.Case) -> str:

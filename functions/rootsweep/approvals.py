@@ -95,17 +95,28 @@ def is_page_token(given: str, secret: str, case: Case) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a form says: approve or decline, why, until when declined keys stay, which ticket."""
+    """What a form says: approve or decline, why, until when declined keys stay, which ticket.
+
+    Or approve, with the root user blocked for the time `quarantine` before.
+    """
 
     answer: Answer
     reason: str = ""
     until: str = ""
     ticket: str = ""
+    quarantine: str = ""
 
     def about(self, case: Case, *, by: str, now: datetime) -> Decision:
         """The choice as a decision of one person about one case."""
         return Decision(
-            self.answer, by, iso(now), case.fingerprint, self.reason, self.until, self.ticket
+            answer=self.answer,
+            by=by,
+            at=iso(now),
+            fingerprint=case.fingerprint,
+            reason=self.reason,
+            until=self.until,
+            ticket=self.ticket,
+            quarantine=self.quarantine,
         )
 
 
@@ -114,17 +125,19 @@ def choice_from(
     *,
     now: datetime,
     exception_days: int,
+    quarantine: str = "",
     account_id: str = "",
     selected: int = 0,
 ) -> Choice:
     """The choice that a form makes. Raises FormError.
 
-    Declined keys stay for `exception_days` at most.
+    Declined keys stay for `exception_days` at most. `quarantine` is how long the root user can be
+    blocked before its keys are deleted; empty if it cannot.
     To approve, the person types the `account_id` of a single case, or how many are `selected`.
     """
     decision = form.get("decision")
     reason = plain(form.get("reason", ""), REASON_LENGTH + 1)
-    if decision not in ("approve", "decline"):
+    if decision not in ("approve", "decline") and not (decision == "quarantine" and quarantine):
         raise FormError("decision", "Choose one of the two buttons.")
     if not account_id and not selected:
         raise FormError("case", "Select at least one account.")
@@ -154,7 +167,9 @@ def choice_from(
                     "This is for keeping the keys. Empty it to delete them, or press the button "
                     "below to keep them.",
                 )
-    return Choice(Answer.APPROVED, reason)
+    return Choice(
+        Answer.APPROVED, reason, quarantine=quarantine if decision == "quarantine" else ""
+    )
 
 
 def _until(text: str, *, today: date, days: int) -> date:

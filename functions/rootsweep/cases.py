@@ -14,7 +14,7 @@ from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
 from rootsweep.errors import CaseEndedError, NotApprovedError
-from rootsweep.escalation import APPROVERS, Ladder, Rung, position
+from rootsweep.escalation import APPROVERS, Ladder, Rung, duration, position
 from rootsweep.exceptions import AccountException
 from rootsweep.root_access import RootKey, fingerprint
 from rootsweep.table import (
@@ -83,7 +83,8 @@ class Decision:
     """Who decided what about exactly which keys, when and why.
 
     `at` is ISO 8601 in UTC; `until` is a date. There is one only if the answer is DECLINED, and
-    then there may be a `ticket`.
+    then there may be a `ticket`. Who approves can want the root user blocked for the time
+    `quarantine` first, like 14d.
     """
 
     answer: Answer
@@ -93,6 +94,7 @@ class Decision:
     reason: str = ""
     until: str = ""
     ticket: str = ""
+    quarantine: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ class Case:
     `woken` says that something is new, so the wait ends and somebody looks again; `account_gone`
     why there is nothing to look at any more. `held` says what holds the deletion up since
     `held_since`, and `canary` names the release whose first deletions this one was among.
+
+    The root user is or was blocked until `quarantine_until`; while it is, `quarantine_token` ends
+    that early, and `quarantine_refused` says why AWS did not let it be blocked.
 
     `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
     person. `decision` is final: the approval that completed the quorum, or the first decline.
@@ -159,6 +164,9 @@ class Case:
     held: str = ""
     held_since: str = ""
     canary: str = ""
+    quarantine_until: str = ""
+    quarantine_token: str = ""
+    quarantine_refused: str = ""
     task_token: str = ""
     deletion_started_at: str = ""
 
@@ -211,6 +219,9 @@ class Case:
             held=item.get("held", ""),
             held_since=item.get("held_since", ""),
             canary=item.get("canary", ""),
+            quarantine_until=item.get("quarantine_until", ""),
+            quarantine_token=item.get("quarantine_token", ""),
+            quarantine_refused=item.get("quarantine_refused", ""),
             task_token=item.get("task_token", ""),
             deletion_started_at=item.get("deletion_started_at", ""),
         )
@@ -229,6 +240,20 @@ class Case:
     def is_for_people_to_remove(self) -> bool:
         """Whether somebody has to remove the keys by hand."""
         return self.outcome == Outcome.AWAITING_REMOVAL and not self.ended_at
+
+    @property
+    def quarantine(self) -> timedelta:
+        """How long the root user is to be blocked before the deletion: the longest that is wanted.
+
+        Who wants it deleted at once does not hurry who wants to be careful.
+        """
+        wanted = [duration(each.quarantine) for each in self.approvals if each.quarantine]
+        return max(wanted, default=timedelta())
+
+    @property
+    def is_in_quarantine(self) -> bool:
+        """Whether the root user is blocked, and its approvers may still keep the keys."""
+        return bool(self.quarantine_token) and not self.ended_at and self.is_deleting
 
     @property
     def is_deleting(self) -> bool:
@@ -281,12 +306,12 @@ class Case:
         return person(approver) in map(person, self.approvers)
 
     def takes_decision_of(self, approver: str) -> bool:
-        """Whether a decision of this approver would be taken now."""
-        return self.is_decidable and self.asks(approver)
+        """Whether a decision of this approver would be taken now; in quarantine only a decline."""
+        return (self.is_decidable or self.is_in_quarantine) and self.asks(approver)
 
     def waits_for(self, approver: str) -> bool:
         """Whether it waits for this approver: they can decide and have not approved yet."""
-        return self.takes_decision_of(approver) and self.approval_of(approver) is None
+        return self.is_decidable and self.asks(approver) and self.approval_of(approver) is None
 
     def approval_of(self, approver: str) -> Decision | None:
         """What this person has approved already."""
@@ -445,7 +470,7 @@ def record_evidence(
         # rung begins anew.
         update += (
             " REMOVE woken, approvals, approvers, deadline, ladder_since, decision, decided,"
-            " task_token, held, held_since"
+            " task_token, held, held_since, quarantine_until, quarantine_token"
         )
     else:
         update += " REMOVE woken"
@@ -557,7 +582,11 @@ def decide(table: Table, *, case: Case, decision: Decision) -> Case:
     ):
         if decision.answer == Answer.APPROVED and case.approval_of(decision.by):
             return case
+        if case.is_in_quarantine and decision.answer == Answer.APPROVED:
+            break
         try:
+            if case.is_in_quarantine:
+                return _record_lift(table, case, decision)
             return _record_decision(table, case, decision)
         except table.meta.client.exceptions.ConditionalCheckFailedException:
             case = load(table, case_id=case.id)  # Somebody was faster: does ours still count?
@@ -599,6 +628,55 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
     return Case.from_item(item)
 
 
+def _record_lift(table: Table, case: Case, decision: Decision) -> Case:
+    """End the quarantine by a decline, unless it ended in another way this very moment."""
+    item = table.update_item(
+        Key=case_key(case.id),
+        # `lifted` is what the table's stream is filtered by.
+        UpdateExpression="SET decision = :decision, lifted = :yes",
+        ConditionExpression=Attr("ended_at").not_exists()
+        & Attr("quarantine_token").eq(case.quarantine_token)
+        & Attr("lifted").not_exists()
+        & Attr("approvers").eq(list(case.approvers)),
+        ExpressionAttributeValues={":decision": _decision_item(decision), ":yes": "YES"},
+        ReturnValues="ALL_NEW",
+    )["Attributes"]
+    return Case.from_item(item)
+
+
+def record_quarantined(
+    table: Table, *, case_id: str, until: datetime, task_token: str, now: datetime
+) -> None:
+    """Add to the case that the root user is blocked, and what ends that. Raises CaseEndedError."""
+    _update_open(
+        table,
+        case_id,
+        "SET quarantine_until = :until, quarantine_token = :token,"
+        " quarantined_at = if_not_exists(quarantined_at, :now)",
+        {":until": iso(until), ":token": task_token, ":now": iso(now)},
+    )
+
+
+def refuse_quarantine(table: Table, *, case: Case, reason: str) -> None:
+    """Make history of what was decided, because the root user cannot be blocked first.
+
+    Nobody who asked for it has approved a deletion without it. Raises CaseEndedError.
+    """
+    _update_open(
+        table,
+        case.id,
+        "SET quarantine_refused = :reason, request_number = :request,"
+        " past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
+        " REMOVE approvals, approvers, deadline, ladder_since, decision, decided",
+        {
+            ":reason": reason,
+            ":request": case.request_number + 1,
+            ":none": [],
+            ":past": [_decision_item(decision) for decision in case.approvals],
+        },
+    )
+
+
 def wake(table: Table, *, case_id: str, account_gone: str = "") -> bool:
     """End the wait of a case that waits for people, because something is new.
 
@@ -606,9 +684,10 @@ def wake(table: Table, *, case_id: str, account_gone: str = "") -> bool:
     the table's stream, like a decision; who waits for a removal by hand finds it at the next look.
     Returns False if the case does not wait for people.
     """
-    waits = Attr("decided").not_exists() & (
-        Attr("outcome").eq(Outcome.AWAITING_REMOVAL)
-        | (Attr("outcome").eq(Outcome.AWAITING_APPROVAL) & Attr("task_token").exists())
+    waits = Attr("outcome").eq(Outcome.AWAITING_REMOVAL) | (
+        Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
+        & Attr("task_token").exists()
+        & Attr("decided").not_exists()
     )
     # `woken` is what the table's stream is filtered by.
     update, values = "SET woken = :yes", {":yes": "YES"}
@@ -656,7 +735,11 @@ def close_to_decisions(table: Table, *, case_id: str, now: datetime) -> Case:
         )
     except CaseEndedError:
         return _update_open(
-            table, case_id, "REMOVE task_token", {}, extra=Attr("decision").exists()
+            table,
+            case_id,
+            "REMOVE task_token, quarantine_token",
+            {},
+            extra=Attr("decision").exists(),
         )
 
 
@@ -740,7 +823,8 @@ def record_outcome(
         "TableName": table.name,
         "Key": case_key(case_id),
         "UpdateExpression": (
-            "SET outcome = :outcome, ended_at = :now, reason = :reason REMOVE task_token"
+            "SET outcome = :outcome, ended_at = :now, reason = :reason"
+            " REMOVE task_token, quarantine_token"
         ),
         "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
         "ExpressionAttributeValues": values,
@@ -865,4 +949,5 @@ def _decision_item(decision: Decision) -> dict[str, str]:
         "reason": decision.reason,
         "until": decision.until,
         "ticket": decision.ticket,
+        "quarantine": decision.quarantine,
     }

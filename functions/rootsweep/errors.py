@@ -41,6 +41,10 @@ class CanaryPendingError(Exception):
     """When a first deletion after a deployment runs alone, and it is not this one's turn."""
 
 
+class QuarantineImpossibleError(Exception):
+    """When AWS does not let the root user of an account be blocked."""
+
+
 class NotApprovedError(Exception):
     """When a deletion is asked for that no recorded decision covers."""
 

@@ -186,13 +186,19 @@ def _targets(given: object, where: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _duration(given: object, where: str) -> timedelta:
-    match = _DURATION.fullmatch(given) if isinstance(given, str) else None
+def duration(text: str) -> timedelta:
+    """The duration that a text like 30m, 12h or 7d describes. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
     if match is None:
-        raise EscalationPolicyError(
-            f"{where}: {str(given)[:40]!r} is not a duration like 30m, 12h or 7d"
-        )
+        raise ValueError(f"{text[:40]!r} is not a duration like 30m, 12h or 7d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _duration(given: object, where: str) -> timedelta:
+    try:
+        return duration(str(given))
+    except ValueError as error:
+        raise EscalationPolicyError(f"{where}: {error}") from error
 
 
 def _seconds(duration: timedelta) -> int:

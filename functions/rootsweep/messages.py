@@ -178,12 +178,14 @@ def decision_page(
     last_day: date,
     now: datetime,
     more: int,
+    quarantine: str,
     form: Mapping[str, str],
     error: FormError | None = None,
 ) -> str:
     """The page with the evidence of one case, which takes the decision about it.
 
     `more` counts the approver's other cases that wait, `form` is what was typed before an `error`.
+    `quarantine` is how long the root user can be blocked first, empty if it cannot.
     """
     return _render(
         "decision_page.html",
@@ -193,6 +195,7 @@ def decision_page(
         last_day=last_day,
         now=now,
         more=more,
+        quarantine=quarantine,
         form=form,
         error=error,
     )
@@ -321,7 +324,18 @@ def _story(case: Case) -> list[str]:
             f"Rootsweep has given up on {'these keys' if several else 'this key'} {times} before, "
             "because nobody settled it."
         )
+    if case.quarantine_refused:
+        sentences.append(
+            "The root user could not be blocked first, as somebody wanted, so nothing was deleted: "
+            f"{unlinked(plain(case.quarantine_refused, 400))}"
+        )
     return sentences
+
+
+def _duration(text: str) -> str:
+    """A duration like 14d in words."""
+    number, unit = int(text[:-1]), {"s": "second", "m": "minute", "h": "hour", "d": "day"}[text[-1]]
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def _silence(case: Case) -> str:
@@ -385,6 +399,7 @@ _environment.filters |= {
     "ago": _ago,
     "quoted": quoted,
     "unlinked": unlinked,
+    "duration": _duration,
     "evidence_line": _evidence_line,
     "silence": _silence,
     "story": _story,

@@ -7,6 +7,7 @@
     APPROVER#<address>    APPROVER            what is true of an approver, whatever the case
     APPROVER#<address>    REQUEST#<case id>   that an approver is asked about a case
     LINK#<hash>           LINK                what an e-mail link opens; the link itself is nowhere
+    QUARANTINE            <account id>        that the root user of an account is blocked
     CANARY                <release>           which deletion runs alone, and how many were confirmed
     KILL_SWITCH           <version>           that people were told that deletions are stopped
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 OPEN_CASE = "OPEN_CASE"
+QUARANTINE = "QUARANTINE"
 
 Key = dict[str, str]
 
@@ -68,6 +70,11 @@ def link_key(secret: str) -> Key:
         "pk": f"LINK#{hashlib.sha256(secret.encode(errors='replace')).hexdigest()}",
         "sk": "LINK",
     }
+
+
+def quarantine_key(account_id: str) -> Key:
+    """The key of an account's quarantine."""
+    return {"pk": QUARANTINE, "sk": account_id}
 
 
 def canary_key(release: str) -> Key:

@@ -67,6 +67,10 @@ UNKNOWN_TO_STATELINT = {
         "State Machine.States.Request approval.TimeoutSeconds is "
         '"{% $states.input.timeout_seconds %}" but should be an Integer'
     ),
+    (
+        "State Machine.States.Quarantine root user.TimeoutSeconds is "
+        '"{% $states.input.timeout_seconds %}" but should be an Integer'
+    ),
 }
 UNKNOWN_TO_CFN_LINT = "'{% $states.input.timeout_seconds %}' is not of type 'number'"
 ERROR_NAMES = {name for name in vars(errors) if name.endswith("Error")}
@@ -181,12 +185,13 @@ def test_silence_of_a_person_is_caught_and_never_retried() -> None:
         if state.get("Resource", "").endswith(".waitForTaskToken")
     ]
 
-    assert [name for name, _ in waiting] == ["Request approval"]
-    for _, state in waiting:
+    assert {name for name, _ in waiting} == {"Quarantine root user", "Request approval"}
+    for name, state in waiting:
         never, others = state["Retry"]
         # The first that names an error is the one that counts (Amazon States Language, Errors).
+        impossible = ["QuarantineImpossibleError"] if name == "Quarantine root user" else []
         assert (never["ErrorEquals"], never["MaxAttempts"]) == (
-            ["States.Timeout", "CaseEndedError"],
+            ["States.Timeout", "CaseEndedError", *impossible],
             0,
         )
         # The function can be run again: `tests/workflow` has the same mailbox after it.
@@ -331,8 +336,9 @@ def test_answers_in_conditions_are_answers_that_functions_give() -> None:
         return set(re.findall(r"= '(\w+)'", json.dumps(remediate[state])))
 
     code = (FUNCTIONS / "read_decision.py").read_text()
-    assert compared_with("Approved?") == {*Answer, "ACCOUNT_GONE", "LOOK_AGAIN"}
-    assert all(f'"answer": "{answer}"' in code for answer in ("ACCOUNT_GONE", "LOOK_AGAIN"))
+    others = {"ACCOUNT_GONE", "LOOK_AGAIN", "QUARANTINE"}
+    assert compared_with("Approved?") == {*Answer, *others}
+    assert all(f'"answer": "{answer}"' in code for answer in others)
     code = (FUNCTIONS / "check_manual_removal.py").read_text()
     assert compared_with("Removed by hand?") == {
         "ACCOUNT_GONE",

@@ -128,6 +128,8 @@ ORGANIZATION = {
         account(193, key(193)),
         account(194, key(194)),
         account(195, key(195)),
+        # Their root users are blocked before their keys are deleted.
+        *(account(n, key(n)) for n in (196, 197, 198, 199)),
     ],
 }
 
@@ -452,6 +454,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             "EscalationPolicy": json.dumps(POLICY),
             "MailWindowSeconds": "8",
             "ManualRemovalCheckSeconds": "10",
+            "Quarantine": "25s",
         }
         made = Deployed(stack.deploy(aws, load(file), parameters))
         made.sweep(accounts=[SILENT])

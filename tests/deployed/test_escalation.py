@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.deployed.conftest import approver
+from tests.deployed.conftest import SECURITY_ACCOUNT, approver
 
 if TYPE_CHECKING:
     from tests.deployed.conftest import Deployed, Mail
 
 LONG = {"after": "3m", "notify": ["approvers"]}
+
+
+def everything(effect: str, **more: Any) -> dict[str, Any]:
+    """A policy about every action on everything."""
+    statement = {"Effect": effect, "Action": "*", "Resource": "*", **more}
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def swept_together(deployed: Deployed, *accounts: str) -> None:
@@ -292,10 +300,8 @@ def test_a_service_control_policy_is_named_and_once_it_spares_root_sessions_peop
         Name="no-root",
         Description="",
         Type="SERVICE_CONTROL_POLICY",
-        Content=(
-            '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", '
-            '"Resource": "*", "Condition": {"ArnLike": {"aws:PrincipalArn": '
-            '"arn:aws:iam::*:root"}}}]}'
+        Content=json.dumps(
+            everything("Deny", Condition={"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:root"}})
         ),
     )["Policy"]["PolicySummary"]["Id"]
     organizations.attach_policy(PolicyId=policy_id, TargetId=account_id)
@@ -336,3 +342,161 @@ def test_an_escalation_policy_that_cannot_be_used_stops_the_sweep_and_names_the_
 
     assert described["error"] == "PrerequisiteError"
     assert named in described["cause"]
+
+
+def block_first(deployed: Deployed, account_id: str) -> Mail:
+    """The mail whose approver had the root user blocked before the deletion."""
+    with deployed.policy(LONG):
+        swept_together(deployed, account_id)
+    mail = deployed.mail_about(account_id)
+    page = deployed.browser.get(mail.link).text
+    assert "denies everything that the root user does" in page
+    form = deployed.form(account_id, mail.link) | {"decision": "quarantine"}
+    answer = deployed.browser.post(mail.link, data=form)
+    assert "Rootsweep blocks the root user of the account" in answer.text
+    return mail
+
+
+def blocked(deployed: Deployed, account_id: str) -> bool:
+    """Whether the root user of an account can do nothing with its own credentials."""
+    try:
+        deployed.root_of(account_id).list_access_keys()
+    except ClientError as error:
+        return "explicit deny in a service control policy" in str(error)
+    return False
+
+
+@pytest.fixture(scope="module")
+def delegated(deployed: Deployed) -> None:
+    """The organization lets the security account manage service control policies."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"},
+        "Action": [
+            f"organizations:{action}"
+            for action in (
+                "AttachPolicy",
+                "CreatePolicy",
+                "DeletePolicy",
+                "DetachPolicy",
+                "ListPolicies",
+                "ListTargetsForPolicy",
+            )
+        ],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"organizations:PolicyType": "SERVICE_CONTROL_POLICY"}},
+    }
+    deployed.as_management("organizations").put_resource_policy(
+        Content=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+
+
+def our_policies(deployed: Deployed) -> list[str]:
+    listed = deployed.as_management("organizations").list_policies(Filter="SERVICE_CONTROL_POLICY")
+    return [each["Id"] for each in listed["Policies"] if each["Name"] == "rootsweep-quarantine"]
+
+
+def test_a_root_user_is_blocked_for_a_while_then_its_keys_are_deleted_and_the_block_is_lifted(
+    deployed: Deployed,
+    delegated: None,  # noqa: ARG001
+) -> None:
+    account_id = "400000000196"
+    mail = block_first(deployed, account_id)
+
+    deployed.until(lambda: blocked(deployed, account_id), "the block")
+    assert "is blocked until its keys are deleted" in deployed.browser.get(mail.link).text
+    assert "deletion_started_at" not in deployed.case_of(account_id)
+
+    case = deployed.case_when(account_id, "REMEDIATED")
+    assert case["deletion_started_at"] >= case["quarantine_until"]
+    deployed.until(lambda: not blocked(deployed, account_id), "the end of the block")
+    assert deployed.keys_of(account_id) == set()
+    deployed.until(lambda: not our_policies(deployed), "the policy to be deleted")
+    assert not [item for item in deployed.items() if item["pk"] == "QUARANTINE"]
+
+
+def test_a_block_is_lifted_when_an_approver_wants_to_keep_the_keys_after_all(
+    deployed: Deployed,
+    delegated: None,  # noqa: ARG001
+) -> None:
+    account_id = "400000000197"
+    mail = block_first(deployed, account_id)
+    deployed.until(lambda: blocked(deployed, account_id), "the block")
+    deployed.until(lambda: deployed.case_of(account_id).get("quarantine_token"), "the wait")
+
+    assert 'value="approve"' not in deployed.browser.get(mail.link).text
+    answer = deployed.browser.post(mail.link, data=deployed.form(account_id, mail.link, "decline"))
+
+    assert answer.status_code == 200
+    case = deployed.case_when(account_id, "DECLINED")
+    assert case["ended_at"] < case["quarantine_until"]
+    deployed.until(lambda: not blocked(deployed, account_id), "the end of the block")
+    assert deployed.keys_of(account_id) == {f"AKIAEXAMPLE{197:09}"}
+    assert deployed.sweep(accounts=[account_id])["rows"][account_id]["state"] == "EXCEPTED"
+
+
+def test_an_account_with_five_policies_cannot_be_blocked_so_people_are_asked_again(
+    deployed: Deployed,
+    delegated: None,  # noqa: ARG001
+) -> None:
+    account_id = "400000000198"
+    organizations = deployed.as_management("organizations")
+    for number in range(4):
+        policy = organizations.create_policy(
+            Name=f"one-of-four-{number}",
+            Description="",
+            Type="SERVICE_CONTROL_POLICY",
+            Content=json.dumps(everything("Allow")),
+        )["Policy"]["PolicySummary"]
+        organizations.attach_policy(PolicyId=policy["Id"], TargetId=account_id)
+    block_first(deployed, account_id)
+
+    again = deployed.mail_about(account_id, number=2)
+
+    assert "The root user could not be blocked first" in again.text
+    page = deployed.browser.get(again.link).text
+    assert 'value="quarantine"' not in page
+    assert deployed.keys_of(account_id)
+    assert not [item for item in deployed.items() if item["pk"] == "QUARANTINE"]
+    deployed.approve(account_id, again.link)
+    deployed.case_when(account_id, "REMEDIATED")
+
+
+def test_the_block_of_a_case_that_died_is_lifted_too(
+    deployed: Deployed,
+    delegated: None,  # noqa: ARG001
+) -> None:
+    account_id = "400000000199"
+    block_first(deployed, account_id)
+    deployed.until(lambda: blocked(deployed, account_id), "the block")
+    case = deployed.until(
+        lambda: c if (c := deployed.case_of(account_id)).get("quarantine_token") else None,
+        "the wait",
+    )
+
+    deployed.stepfunctions.stop_execution(executionArn=case["execution_arn"])
+
+    deployed.case_when(account_id, "FAILED")
+    deployed.until(lambda: not blocked(deployed, account_id), "the end of the block")
+    assert deployed.keys_of(account_id) == {f"AKIAEXAMPLE{199:09}"}
+
+
+def test_a_block_that_nobody_knows_of_is_lifted_by_the_next_sweep(
+    deployed: Deployed,
+    delegated: None,  # noqa: ARG001
+) -> None:
+    account_id = "400000000006"
+    organizations = deployed.as_management("organizations")
+    policy = organizations.create_policy(
+        Name="rootsweep-quarantine",
+        Description="",
+        Type="SERVICE_CONTROL_POLICY",
+        Content=json.dumps(everything("Deny")),
+    )["Policy"]["PolicySummary"]
+    organizations.attach_policy(PolicyId=policy["Id"], TargetId=account_id)
+    assert blocked(deployed, account_id)
+
+    deployed.sweep(accounts=["400000000005"], detect_only=True)
+
+    assert not blocked(deployed, account_id)
+    assert not our_policies(deployed)

@@ -1,0 +1,36 @@
+"""Lift the block of the root users whose cases have ended.
+
+Once when such a case ends, by the table's stream, and in each sweep, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from rootsweep import quarantine
+
+IS_IN_USE = bool(os.environ["QUARANTINE"])
+POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
+log = logging.getLogger()
+organizations = boto3.client(
+    "organizations", config=Config(retries={"mode": "standard", "total_max_attempts": 5})
+)
+table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """The sweep, or a batch of items that ended -> the same; quarantines that are over are lifted.
+
+    Raises ClientError if AWS does not let it.
+    """
+    lifted = quarantine.lift_ended(
+        organizations, table, policy_name=POLICY_NAME, is_in_use=IS_IN_USE
+    )
+    if lifted:
+        log.info("the quarantine of %s is lifted", ", ".join(lifted))
+    return event

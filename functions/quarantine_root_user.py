@@ -1,0 +1,40 @@
+"""Block the root user of an account for a while, before its keys are deleted."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from rootsweep import cases, quarantine
+from rootsweep.errors import QuarantineImpossibleError
+
+POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
+organizations = boto3.client(
+    "organizations", config=Config(retries={"mode": "standard", "total_max_attempts": 5})
+)
+table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+
+
+def handler(event: dict[str, Any], _context: object) -> None:
+    """`{"case_id", "task_token"}` -> the root user is blocked; the token ends it early.
+
+    Run again, it keeps the new token and the end of the quarantine. If AWS does not let it, what
+    was decided becomes history, so that people are asked anew, and it raises
+    QuarantineImpossibleError. Raises CaseEndedError, ClientError.
+    """
+    now = datetime.now(UTC)
+    case = cases.load(table, case_id=event["case_id"])
+    until = datetime.fromisoformat(case.quarantine_until) if case.quarantine_until else None
+    until = until or now + case.quarantine
+    try:
+        quarantine.begin(organizations, table, case=case, policy_name=POLICY_NAME, until=until)
+    except QuarantineImpossibleError as error:
+        cases.refuse_quarantine(table, case=case, reason=str(error))
+        raise
+    cases.record_quarantined(
+        table, case_id=case.id, until=until, task_token=event["task_token"], now=now
+    )
