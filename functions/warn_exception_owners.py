@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     names = {account.id: account.name for account in files.read_accounts()}
     ending: dict[str, list[exceptions.AccountException]] = defaultdict(list)
     for account_id, row in files.read_cases().items():
-        if row["state"] == AccountState.EXCEPTED:
+        if row.get("state") == AccountState.EXCEPTED:
             exception = exceptions.find(table, account_id=account_id)
             if exception and exception.needs_warning(now.date()):
                 ending[exception.owner].append(exception)
