@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from .clock import expect
 from .stack import REGION
-from .world import ORGANIZATION, ROOT, Account
+from .world import ORGANIZATION, ROOT, Account, Policy
 
 if TYPE_CHECKING:
     import random
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .world import World
 
 AUDIT, DELETE = "IAMAuditRootUserCredentials", "IAMDeleteRootUserCredentials"
+SCP = "SERVICE_CONTROL_POLICY"
 PAGE = 20
 
 
@@ -41,7 +42,7 @@ class _Exceptions:
     """`client.exceptions`: a class for each name that is asked for."""
 
     def __init__(self) -> None:
-        self._classes: dict[str, type[ClientError]] = {}
+        self._classes: dict[str, type[ClientError]] = {"ClientError": ClientError}
 
     def __getattr__(self, name: str) -> type[ClientError]:
         if name.startswith("_"):
@@ -302,6 +303,61 @@ class Organizations(_Client):
         else:
             tags = self._member(ResourceId, "ListTagsForResource").tags
         return "Tags", [{"Key": key, "Value": value} for key, value in tags.items()]
+
+    def _list_policies(self, *, Filter: str) -> tuple[str, list[dict[str, Any]]]:
+        self.aws.passes("organizations", "ListPolicies")
+        expect(Filter == SCP, Filter)
+        return "Policies", [
+            {"Id": policy.id, "Name": policy.name} for policy in self.world.policies.values()
+        ]
+
+    def _list_targets_for_policy(self, *, PolicyId: str) -> tuple[str, list[dict[str, Any]]]:
+        self.aws.passes("organizations", "ListTargetsForPolicy")
+        targets = self._policy(PolicyId, "ListTargetsForPolicy").targets
+        return "Targets", [{"TargetId": target} for target in sorted(targets)]
+
+    def create_policy(self, *, Name: str, Description: str, Type: str, Content: str) -> Any:
+        self.aws.passes("organizations", "CreatePolicy", write="CreatePolicy")
+        expect((Type, "aws:AssumedRoot" in Content) == (SCP, True), Content)
+        if any(policy.name == Name for policy in self.world.policies.values()):
+            raise self._error("DuplicatePolicyException", Name, "CreatePolicy")
+        policy = self.world.make_policy(Name)
+        return {"Policy": {"PolicySummary": {"Id": policy.id, "Name": policy.name}}}
+
+    def attach_policy(self, *, PolicyId: str, TargetId: str) -> None:
+        self.aws.passes("organizations", "AttachPolicy", write="AttachPolicy")
+        policy = self._policy(PolicyId, "AttachPolicy")
+        account = self.world.accounts[TargetId]
+        if not account.is_member:
+            raise self._error("TargetNotFoundException", TargetId, "AttachPolicy")
+        if account.has_many_policies:
+            raise self._error("ConstraintViolationException", TargetId, "AttachPolicy")
+        if TargetId in policy.targets:
+            raise self._error("DuplicatePolicyAttachmentException", TargetId, "AttachPolicy")
+        self.world.attach(policy, account)
+
+    def detach_policy(self, *, PolicyId: str, TargetId: str) -> None:
+        self.aws.passes("organizations", "DetachPolicy", write="DetachPolicy")
+        policy = self._policy(PolicyId, "DetachPolicy")
+        if TargetId not in policy.targets:
+            raise self._error("PolicyNotAttachedException", TargetId, "DetachPolicy")
+        self.world.detach(policy, self.world.accounts[TargetId])
+
+    def delete_policy(self, *, PolicyId: str) -> None:
+        self.aws.passes("organizations", "DeletePolicy", write="DeletePolicy")
+        if self._policy(PolicyId, "DeletePolicy").targets:
+            raise self._error("PolicyInUseException", PolicyId, "DeletePolicy")
+        del self.world.policies[PolicyId]
+
+    def _policy(self, id: str, operation: str) -> Policy:
+        if id not in self.world.policies:
+            raise self._error("PolicyNotFoundException", id, operation)
+        return self.world.policies[id]
+
+    def _error(self, code: str, message: str, operation: str) -> ClientError:
+        return getattr(self.exceptions, code)(
+            {"Error": {"Code": code, "Message": message}}, operation
+        )
 
     def _member(self, id: str, operation: str) -> Account:
         account = self.world.accounts.get(id)

@@ -73,6 +73,7 @@ class Watch:
         self.deletions: list[Deletion] = []
         self.decisions: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.ended: dict[str, Item] = {}
+        self.asked_anew: dict[str, float] = {}
         self.held_by_switch = 0.0
         self.switch, self.switched_at = "off", 0.0
         self.release, self.released_at = "first", 0.0
@@ -206,6 +207,7 @@ class Watch:
             account.id,
         )
         self._require_canary(case_id)
+        self._require_quarantine(account, case_id)
         self.deletions.append(Deletion(account.id, key_id, case_id, self.release))
 
     def _require_canary(self, case_id: str) -> None:
@@ -229,6 +231,23 @@ class Watch:
             f"{case_id} deletes beside {running}, after {confirmed} of {self.canaries}",
             case_id[:12],
         )
+
+    def _require_quarantine(self, account: Account, case_id: str) -> None:
+        """Where somebody wanted the root user blocked first, it was, and for so long."""
+        wanted = [
+            each["quarantine"]
+            for (case, answer, _, at), each in self.decisions.items()
+            if (case, answer) == (case_id, "APPROVED") and each.get("quarantine")
+            if self.year.parse(at) >= int(self.asked_anew[case_id])
+        ]
+        for text in wanted:
+            seconds = int(text[:-1]) * {"h": HOUR, "d": DAY}[text[-1]]
+            blocked = self.clock.time - self.world.blocked.get(account.id, self.clock.time)
+            self.require(
+                blocked > seconds - A_MOMENT,
+                f"deleted after {blocked / HOUR:.1f} hours in quarantine, not {text}",
+                account.id,
+            )
 
     def on_switch(self, value: str) -> None:
         self._require_told_of_the_switch()
@@ -372,6 +391,8 @@ class Watch:
         for name in TOLD:
             if old.get(name) != new.get(name):
                 self.world.tell(account, f"{name}: {old.get(name)} -> {new.get(name)}")
+        if old.get("request_number") != new.get("request_number"):
+            self.asked_anew[new["case_id"]] = self.clock.time
         if "ended_at" in old:
             same = all(old.get(name) == new.get(name) for name in ("outcome", "ended_at", "reason"))
             self.require(same, "a case ended twice", account)
@@ -426,6 +447,7 @@ class Watch:
         self._check_mails(items, cases)
         self._check_warnings(cases)
         self._check_accounts(locks)
+        self._check_quarantines()
         self.require(not self.stack.undelivered, "decisions were not delivered")
 
     def _check_ended(self, case: Item, locks: dict[str, str]) -> None:
@@ -451,7 +473,8 @@ class Watch:
         execution = self.stack.machine("remediate").executions.get(case["case_id"])
         if execution is None or execution.status != "RUNNING":
             # The next sweep that succeeds makes it good.
-            good = [at for at in self.full_sweeps if at > now - age + HOUR]
+            died = execution.ended if execution and execution.ended else now - age
+            good = [at for at in self.full_sweeps if at > died + HOUR]
             self.require(len(good) < 2, "an open case does not run", account)
             return
         wait = execution.waits_for
@@ -459,7 +482,8 @@ class Watch:
         assert wait is not None
         assert wait.waits_until is not None
         self.require(wait.waits_until - now < 181 * DAY, "a case waits too long", account)
-        if case.get("decided") == "YES" and "held" not in case and not case.get("obstacle"):
+        settled = "held" in case or "quarantine_token" in case or case.get("obstacle")
+        if case.get("decided") == "YES" and not settled:
             at = self.year.parse(case["decision"]["at"])
             self.require(now - at < DAY, "it is decided, and nothing happens", account)
         if "deadline" in case and case.get("decided") != "YES":
@@ -467,6 +491,16 @@ class Watch:
             self.require(late < DAY, "it waits past its deadline", account)
             self._check_told(case)
         self._check_gone(case)
+
+    def _check_quarantines(self) -> None:
+        """No root user stays blocked whose case has ended."""
+        for policy in self.world.policies.values():
+            for account in sorted(policy.targets):
+                lock = self.table.look("OPEN_CASE", account)
+                ended = self.ended.get(account)
+                since = self.year.parse(ended["ended_at"]) if ended else 0
+                sweeps = [at for at in self.full_sweeps if at > since + HOUR]
+                self.require(lock or len(sweeps) < 2, "its root user stays blocked", account)
 
     def _check_told(self, case: Item) -> None:
         """Those whom an open case asks have a mail about it, and one of them can read it."""

@@ -45,7 +45,7 @@ _MACHINE = {"Comment", "QueryLanguage", "StartAt", "States"}
 _PROCESSOR = {"ProcessorConfig", "StartAt", "States"}
 _RETRIER = {"ErrorEquals", "IntervalSeconds", "MaxAttempts", "BackoffRate", "JitterStrategy"}
 _RETRIER |= {"MaxDelaySeconds"}
-_CATCHER = {"ErrorEquals", "Output", "Next"}
+_CATCHER = {"ErrorEquals", "Assign", "Output", "Next"}
 _CHOICE = {"Condition", "Next", "Output"}
 _READER = {"Resource", "ReaderConfig", "Arguments"}
 
@@ -121,6 +121,7 @@ class Execution:
         self.events = 1
         self.entered: list[tuple[float, str]] = []
         self.waits_for: Signal | None = None
+        self.variables: dict[str, Any] = {}
         self._is_stopped = False
 
     def run(self) -> None:
@@ -169,10 +170,10 @@ class Execution:
         self._count(3)
         token = f"token-{self.name}-{self.events}"
         states = self._states(input, token=token)
-        seconds = _evaluate(state["TimeoutSeconds"], states)
+        seconds = self._evaluate(state["TimeoutSeconds"], states)
         if not isinstance(seconds, int) or not 0 < seconds <= 99_999_999:
             raise StatesError("States.Runtime", f"no number of seconds: {seconds!r}")
-        arguments = _evaluate(state["Arguments"], states)
+        arguments = self._evaluate(state["Arguments"], states)
         resource = state["Resource"]
         if resource == PUBLISH:
             return self.world.publish(arguments)
@@ -220,19 +221,20 @@ class Execution:
             if _matches(error, catcher["ErrorEquals"]):
                 told = {"Error": error.error, "Cause": error.cause}
                 states = self._states(input, errorOutput=told)
-                return _evaluate(catcher["Output"], states) if "Output" in catcher else told, (
-                    catcher["Next"]
-                )
+                output = self._evaluate(catcher["Output"], states) if "Output" in catcher else told
+                # Variables change when the state is left, so they are computed from the old ones.
+                self.variables |= self._evaluate(catcher.get("Assign", {}), states)
+                return output, catcher["Next"]
         raise error
 
     def _choice(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         states = self._states(input)
         for choice in state["Choices"]:
-            holds = _evaluate(choice["Condition"], states)
+            holds = self._evaluate(choice["Condition"], states)
             if not isinstance(holds, bool):
                 raise StatesError("States.QueryEvaluationError", f"no boolean: {holds!r}")
             if holds:
-                output = _evaluate(choice["Output"], states) if "Output" in choice else input
+                output = self._evaluate(choice["Output"], states) if "Output" in choice else input
                 return output, choice["Next"]
         if "Default" not in state:
             raise StatesError("States.NoChoiceMatched", "")
@@ -241,11 +243,11 @@ class Execution:
     def _wait(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         states = self._states(input)
         if "Seconds" in state:
-            seconds = _evaluate(state["Seconds"], states)
+            seconds = self._evaluate(state["Seconds"], states)
             if not isinstance(seconds, int) or not 0 <= seconds <= 99_999_999:
                 raise StatesError("States.Runtime", f"no number of seconds: {seconds!r}")
         else:
-            moment = _evaluate(state["Timestamp"], states)
+            moment = self._evaluate(state["Timestamp"], states)
             seconds = max(0.0, _timestamp(moment) - self.world.clock.time)
         self._pause(Signal(self.world.clock), seconds)
         return self._output(state, input, None), state.get("Next")
@@ -258,7 +260,7 @@ class Execution:
 
     def _map(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         states = self._states(input)
-        source = _evaluate(state["ItemReader"]["Arguments"], states)
+        source = self._evaluate(state["ItemReader"]["Arguments"], states)
         text = self.world.read_object(bucket=source["Bucket"], key=source["Key"])
         items = [json.loads(line) for line in text.splitlines()]
         results: list[Any] = []
@@ -290,7 +292,10 @@ class Execution:
     def _output(self, state: dict[str, Any], input: Any, result: Any) -> Any:
         if "Output" not in state:
             return input if result is None else result
-        return _evaluate(state["Output"], self._states(input, result=result))
+        return self._evaluate(state["Output"], self._states(input, result=result))
+
+    def _evaluate(self, value: Any, states: dict[str, Any]) -> Any:
+        return _evaluate(value, states, self.variables)
 
     def _states(self, input: Any, *, token: str = "", **more: Any) -> dict[str, Any]:
         context: dict[str, Any] = {
@@ -369,19 +374,20 @@ def _matches(error: StatesError, names: list[str]) -> bool:
 _PATH = re.compile(r"\$states((?:\.[A-Za-z_]\w*)*)")
 
 
-def _evaluate(value: Any, states: dict[str, Any]) -> Any:
+def _evaluate(value: Any, states: dict[str, Any], variables: dict[str, Any]) -> Any:
     """A value of a definition, with what its expressions come to."""
     if isinstance(value, dict):
-        return {name: _evaluate(part, states) for name, part in value.items()}
+        return {name: _evaluate(part, states, variables) for name, part in value.items()}
     if isinstance(value, list):
-        return [_evaluate(part, states) for part in value]
+        return [_evaluate(part, states, variables) for part in value]
     if not isinstance(value, str) or not value.startswith("{%"):
         return value
     assert value.rstrip().endswith("%}"), value
     text = value.strip()[2:-2].strip()
     result = _along(text, states)
     if result is None:
-        result = _compiled(text).evaluate(None, {"states": _with_nulls(states)})
+        bindings = {"states": states, **variables}
+        result = _compiled(text).evaluate(None, _with_nulls(bindings))
         if result is None:
             raise StatesError("States.QueryEvaluationError", f"{text} is undefined")
         result = _json(Utils.convert_nulls(result))

@@ -52,6 +52,8 @@ class Attempt(NamedTuple):
     case_id: str
     answer: str
     keys: Keys
+    # When approving: whether the root user is to be blocked first.
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,14 @@ class People:
             answer = self._intention(person, account_id, keys)
             self._act(person, mail, answer, {account_id: (token, keys)}, page)
             return ""
+        if 'name="until"' in page and 'name="count"' not in page:
+            # Approved already, perhaps in quarantine: some take it back.
+            if person.dice.random() < 0.3:
+                account_id = _only(r"<dt>Account id</dt><dd>([0-9]{12})</dd>", page)
+                token = _only(r'name="case" value="([^"]+)"', page)
+                keys = _keys(page.partition("<h2>What was found</h2>")[2].partition("<form")[0])
+                self._act(person, mail, "decline", {account_id: (token, keys)}, page)
+            return ""
         if 'name="count"' not in page:
             if "Rootsweep cannot delete" in page:
                 self._remove_by_hand(person, re.findall(r"<dd>([0-9]{12})</dd>", page))
@@ -225,7 +235,8 @@ class People:
             # The page stays open in a tab, and the form is sent when it comes to mind.
             self.clock.sleep(person.dice.uniform(60, 2 * DAY))
         form: list[tuple[str, str]] = [("case", token) for token, _ in chosen.values()]
-        form.append(("decision", answer))
+        blocks = answer == "approve" and 'value="quarantine"' in page and person.dice.random() < 0.4
+        form.append(("decision", "quarantine" if blocks else answer))
         if 'name="count"' in page:
             form.append(("count", str(len(chosen)) if answer == "approve" else ""))
         if answer == "decline":
@@ -239,13 +250,19 @@ class People:
             form.append(("account_id", next(iter(chosen))))
         for token, keys in chosen.values():
             case_id = token.rpartition(".")[0]
-            self.attempts.append(Attempt(self.clock.time, person.address, case_id, answer, keys))
+            self.attempts.append(
+                Attempt(self.clock.time, person.address, case_id, answer, keys, blocks)
+            )
         if person.dice.random() < 0.1:
             # A double click.
             self.clock.start(self._send, mail.link, form, after=person.dice.uniform(0, 0.2))
         status = self._send(mail.link, form)
         for account_id in chosen:
-            self.world.tell(account_id, f"{person.address} sends {answer}: {status}")
+            word = "quarantine" if blocks else answer
+            self.world.tell(account_id, f"{person.address} sends {word}: {status}")
+        if answer == "approve" and person.dice.random() < 0.2:
+            # A second look, some days later, after something stopped working.
+            self.clock.start(self._look_at, person, mail, after=person.dice.uniform(0, 6) * DAY)
 
     def _remove_by_hand(self, person: Person, account_ids: list[str]) -> None:
         for account_id in account_ids:

@@ -10,7 +10,7 @@ import os
 import pkgutil
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from rootsweep import root_access
 from tests.contract import shipped
 
 from . import clock as clocks
+from .clock import expect
 from .machine import Execution, Failure, Machine
 
 if TYPE_CHECKING:
@@ -62,6 +63,19 @@ class Function:
     name: str
     module: Any
     seconds: float
+
+
+@dataclass
+class Stream:
+    """Changes of the table on their way to a function."""
+
+    function: str
+    patterns: list[dict[str, Any]]
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def may_want(self, item: Item) -> bool:
+        """Whether the item has the attributes that a pattern asks for."""
+        return any(each["dynamodb"]["NewImage"].keys() <= item.keys() for each in self.patterns)
 
 
 @dataclass
@@ -114,9 +128,8 @@ class Stack:
         missing = {name for name, value in self._parameters.items() if value == "None"}
         assert not missing, f"parameters without a value: {missing}"
         assert parameters.keys() <= self._parameters.keys(), parameters.keys()
-        self._streams: list[tuple[str, list[dict[str, Any]]]] = []
+        self._streams: list[Stream] = []
         self._rules: list[dict[str, Any]] = []
-        self._queue: list[Item] = []
 
     # -- deployment ----------------------------------------------------------------------------
 
@@ -154,7 +167,7 @@ class Stack:
             if event["Type"] == "DynamoDB":
                 filters = event["Properties"]["FilterCriteria"]["Filters"]
                 patterns = [json.loads(each["Pattern"]) for each in filters]
-                self._streams.append((self._arn(id), patterns))
+                self._streams.append(Stream(self._arn(id), patterns))
 
     def _deploy_machine(self, id: str, properties: dict[str, Any]) -> None:
         values = {
@@ -386,28 +399,24 @@ class Stack:
     # -- the table's stream --------------------------------------------------------------------
 
     def _on_change(self, _old: Item | None, new: Item | None) -> None:
-        if new is None:
-            return
-        for arn, patterns in self._streams:
-            names = {name for each in patterns for name in each["dynamodb"]["NewImage"]}
-            if names.isdisjoint(new):
-                continue
-            image = {name: _SERIALIZER.serialize(value) for name, value in new.items()}
-            record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
-            if any(matches(pattern, record) for pattern in patterns):
-                self._queue.append(record)
-                if len(self._queue) == 1:
-                    delay = self.trouble.dice.uniform(0.2, 2)
-                    self.clock.start(self._deliver, arn, after=delay)
+        for stream in self._streams:
+            if new is not None and stream.may_want(new):
+                image = {name: _SERIALIZER.serialize(value) for name, value in new.items()}
+                record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
+                if any(matches(pattern, record) for pattern in stream.patterns):
+                    stream.records.append(record)
+                    if len(stream.records) == 1:
+                        delay = self.trouble.dice.uniform(0.2, 2)
+                        self.clock.start(self._deliver, stream, after=delay)
 
-    def _deliver(self, arn: str) -> None:
+    def _deliver(self, stream: Stream) -> None:
         """In the order of the changes, each at least once."""
-        while self._queue:
-            batch = self._queue[:10]
-            if not self._until_it_works(arn, {"Records": batch}):
+        while stream.records:
+            batch = stream.records[:10]
+            if not self._until_it_works(stream.function, {"Records": batch}):
                 self.undelivered += batch
             if self.trouble.dice.random() > 0.02:
-                del self._queue[: len(batch)]
+                del stream.records[: len(batch)]
             self.clock.sleep(0.2)
 
 
@@ -428,8 +437,11 @@ def matches(pattern: dict[str, Any], event: Any) -> bool:
         if isinstance(wanted, dict):
             if not matches(wanted, event.get(name)):
                 return False
+        elif wanted == [{"exists": True}]:
+            if name not in event:
+                return False
         else:
-            assert all(isinstance(value, str) for value in wanted), f"not understood: {wanted}"
+            expect(all(isinstance(value, str) for value in wanted), f"not understood: {wanted}")
             given = event.get(name)
             if not any(each in wanted for each in (given if isinstance(given, list) else [given])):
                 return False

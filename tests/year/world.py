@@ -42,11 +42,21 @@ class Account:
     tags: dict[str, str] = field(default_factory=dict)
     security_contact: str = ""
     has_audit_role: bool = True
+    has_many_policies: bool = False
     is_member: bool = True
     keys: dict[str, RootKey] = field(default_factory=dict)
     ghosts: dict[str, tuple[RootKey, float]] = field(default_factory=dict)
     # When anything about it changed that a sweep could see.
     changed: float = 0
+
+
+@dataclass
+class Policy:
+    """A service control policy that Rootsweep made: it blocks root users, not root sessions."""
+
+    id: str
+    name: str
+    targets: set[str] = field(default_factory=set)
 
 
 class Event(NamedTuple):
@@ -70,8 +80,12 @@ class World:
         self.security = ""
         # Accounts and units whose service control policies deny their root users everything.
         self.denies_root: set[str] = set()
+        self.policies: dict[str, Policy] = {}
+        # Since when the root users in quarantine are blocked.
+        self.blocked: dict[str, float] = {}
         self.chronicle: list[Event] = []
         self._key_number = 0
+        self._policy_number = 0
 
     def tell(self, account: str, text: str) -> None:
         """Add a line to the chronicle."""
@@ -117,8 +131,14 @@ class World:
             self.tell(account.id, f"root key {key_id} is deleted by {by}")
         return key
 
+    def is_blocked(self, account: Account) -> bool:
+        """Whether its root user is in quarantine."""
+        return account.id in self.blocked
+
     def use_key(self, account: Account, key_id: str) -> None:
-        if key_id in account.keys and account.keys[key_id].status == "Active":
+        if self.is_blocked(account):
+            self.tell(account.id, f"root key {key_id} is used in vain")
+        elif key_id in account.keys and account.keys[key_id].status == "Active":
             account.keys[key_id].used = self.clock.now.replace(second=0, microsecond=0)
             self.tell(account.id, f"root key {key_id} is used")
 
@@ -145,7 +165,26 @@ class World:
 
     def leave(self, account: Account) -> None:
         account.is_member = False
+        for policy in self.policies.values():
+            policy.targets.discard(account.id)
+        self.blocked.pop(account.id, None)
         self._changed(account, "the account leaves the organization")
+
+    def make_policy(self, name: str) -> Policy:
+        self._policy_number += 1
+        id = f"p-{self._policy_number:08}"
+        self.policies[id] = Policy(id, name)
+        return self.policies[id]
+
+    def attach(self, policy: Policy, account: Account) -> None:
+        policy.targets.add(account.id)
+        self.blocked[account.id] = self.clock.time
+        self.tell(account.id, "its root user is blocked")
+
+    def detach(self, policy: Policy, account: Account) -> None:
+        policy.targets.discard(account.id)
+        self.blocked.pop(account.id, None)
+        self.tell(account.id, "its root user is no longer blocked")
 
     def set_root_denied(self, target: str, denied: bool, accounts: list[Account]) -> None:
         (self.denies_root.add if denied else self.denies_root.discard)(target)

@@ -126,6 +126,7 @@ class Year:
             "MailWindowSeconds": dice.choice(["0", "120", "120", "600"]),
             "MaxExceptionDays": dice.choice(["30", "90", "90", "365"]),
             "EscalationPolicy": dice.choice(POLICIES),
+            "Quarantine": dice.choice(["", "7d", "36h"]),
         }
         if dice.random() < 0.15:
             chosen["DefaultApprover"] = chosen["SecondApprover"] = ""
@@ -247,6 +248,7 @@ class Year:
                 self._later(lambda each=account: self._close(each))
             elif dice.random() < 0.03:
                 self._later(lambda each=account: self.world.leave(each))
+            account.has_many_policies = dice.random() < 0.1
             if dice.random() < 0.04:
                 self._later(lambda each=account: self._lose_role(each))
             if dice.random() < 0.03:
