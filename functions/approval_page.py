@@ -104,7 +104,8 @@ class Visit(NamedTuple):
     """A request that came with a good link: whose it is, and what is open for them.
 
     `waiting` waits for them: for a decision, or for a removal by hand. `approved` are those that
-    they have approved and that wait for somebody else.
+    they have approved and can take back: somebody else has to, too, or the root user is blocked
+    first.
     """
 
     link: approvers.Link

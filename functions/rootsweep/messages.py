@@ -220,7 +220,7 @@ def list_page(
 
     The part starts with number `first` of `total` and the next one is at `next_page`. `tokens` are
     those of the cases that can be decided, by case id; `approved` are some that the approver has
-    approved and that need somebody else, too.
+    approved and that need somebody else, too, or whose root user is blocked first.
     """
     return _render(
         "list_page.html",
@@ -312,10 +312,10 @@ def _story(case: Case) -> list[str]:
     several = len(case.keys) != 1
     if case.old_exception:
         before = case.old_exception
-        ticket = f" ({unlinked(plain(before.ticket))})" if before.ticket else ""
+        ticket = f" ({plain(before.ticket)})" if before.ticket else ""
         sentences.append(
             f"Until {_day(before.until)} {'keys' if several else 'the key'} of this account could "
-            f"stay, by a decision of {unlinked(plain(before.owner, 254))}, for this reason: "
+            f"stay, by a decision of {plain(before.owner, 254)}, for this reason: "
             f"{quoted(before.reason, 1000)}{ticket}."
         )
     if case.reopened:
@@ -327,7 +327,7 @@ def _story(case: Case) -> list[str]:
     if case.quarantine_refused:
         sentences.append(
             "The root user could not be blocked first, as somebody wanted, so nothing was deleted: "
-            f"{unlinked(plain(case.quarantine_refused, 400))}"
+            f"{plain(case.quarantine_refused, 400)}"
         )
     return sentences
 
@@ -350,7 +350,7 @@ def _silence(case: Case) -> str:
     if not later:
         return f"If {nobody} by then, {end}."
     return (
-        f"If {nobody} by then, Rootsweep asks {_people(later[0])} too. After the last step, on "
+        f"If {nobody} by then, Rootsweep also asks {_people(later[0])}. After the last step, on "
         f"{_minute(case.deadline)}, {end}."
     )
 
@@ -377,7 +377,7 @@ def _people(rung: Rung) -> str:
         escalation.ORGANIZATIONAL_UNIT: "the approvers of its organizational unit",
         escalation.DEFAULT_APPROVER: "the default approver",
     }
-    return ", ".join(words.get(target, target) for target in rung.notify)
+    return " and ".join(words.get(target, target) for target in rung.notify)
 
 
 def _parsed(text: str) -> datetime:

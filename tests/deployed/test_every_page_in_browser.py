@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -12,13 +12,17 @@ import pytest
 from rootsweep import messages
 from rootsweep.approvals import FormError
 from rootsweep.cases import Answer, Obstacle, Outcome
+from rootsweep.escalation import Rung
+from rootsweep.exceptions import AccountException
 from tests.deployed.browser import SCHEMES, is_wider_than_its_window, screenshot, violations
 from tests.unit.builders import (
+    ACCOUNT,
     APPROVER,
     DEPUTY,
     HOSTILE,
     NOW,
     SECOND,
+    TWO_RUNGS,
     a_case,
     a_decision,
     a_key,
@@ -32,7 +36,22 @@ if TYPE_CHECKING:
 
 ORIGIN = "https://approvals.example.com"
 LAST_DAY = date(2026, 6, 2)
-TYPED = {"account_id": "1", "count": "7", "reason": "a batch job", "until": "2026-05-01"}
+TYPED = {
+    "account_id": "1",
+    "count": "7",
+    "reason": "a batch job",
+    "ticket": "SEC-7",
+    "until": "2026-05-01",
+}
+EXCEPTION = AccountException(
+    account_id=ACCOUNT,
+    owner=DEPUTY,
+    reason=f"The payroll runs on it. {HOSTILE[0]}",
+    ticket="SEC-42",
+    until="2026-03-01",
+    fingerprint="f",
+    case_id="c",
+)
 USED = a_key(last_used_at="2026-02-20T00:00:00+00:00", last_used_service="s3")
 
 
@@ -47,12 +66,40 @@ def cases() -> dict[str, Case]:
         quorum_reason="a key was used in the last 90 days",
         approvers=(APPROVER, DEPUTY),
     )
+    climbing = replace(
+        one,
+        ladder=(*TWO_RUNGS, Rung(timedelta(days=3), ("organizational_unit", "ciso@example.com"))),
+        rung=1,
+        approvers=(APPROVER, DEPUTY),
+        approver_sources=("the tag rootsweep-approver of the account", "the default approver"),
+        answer_by="2026-03-18T05:06:07Z",
+        deadline="2026-03-21T05:06:07Z",
+        reopened=2,
+        old_exception=EXCEPTION,
+        quarantine_refused=f"account 3: {HOSTILE[0]} ConstraintViolationException",
+    )
     approved = replace(two, approvals=(a_decision(two),))
     both = replace(approved, approvals=(a_decision(two), a_decision(two, by=DEPUTY)))
     return {
         "one": one,
         "two": two,
         "approved": approved,
+        "climbing": climbing,
+        "quarantined": replace(
+            both,
+            approvals=tuple(replace(each, quarantine="14d") for each in both.approvals),
+            decision=both.approvals[1],
+            decided="YES",
+            quarantine_until="2026-03-20T05:06:07Z",
+            quarantine_token="a-token",
+        ),
+        "held": replace(both, decision=both.approvals[1], decided="YES", held="KillSwitchOn"),
+        "gone": replace(
+            one,
+            outcome=Outcome.RESOLVED,
+            ended_at="2026-03-05T00:00:00Z",
+            account_gone="the account has left the organization",
+        ),
         "decided": replace(both, decision=both.approvals[1], decided="YES"),
         "declined": replace(one, decision=a_decision(one, Answer.DECLINED), decided="YES"),
         "remediated": replace(one, outcome=Outcome.REMEDIATED, ended_at="2026-03-05T00:00:00Z"),
@@ -78,6 +125,7 @@ def pages() -> dict[str, str]:
             last_day=LAST_DAY,
             now=NOW,
             more=3,
+            quarantine="" if name == "climbing" else "14d",
             form=TYPED if error else {},
             error=error,
         )
@@ -95,20 +143,21 @@ def pages() -> dict[str, str]:
             now=NOW,
             form=TYPED if error else {},
             selected=[known["two"].id] if error else [],
-            approved=[known["approved"]],
+            approved=[known["approved"], known["quarantined"]],
             error=error,
         )
 
     def notice(moment: str, name: str) -> str:
         return messages.notice_page(moment, case=known[name], approver=APPROVER, more=1)
 
-    def mail(*names: str) -> str:
+    def mail(*names: str, reminds: bool = False) -> str:
         return messages.request_mail(
             [known[name] for name in names],
             approver=APPROVER,
             page_url=f"{ORIGIN}/{'x' * 43}",
             waiting_longer=2,
             threads=[],
+            reminded={known[name].id for name in names if reminds},
             now=NOW,
         ).html
 
@@ -123,21 +172,26 @@ def pages() -> dict[str, str]:
         "page-two-people": decision("two"),
         "page-approved": decision("approved"),
         "page-second": decision("approved", DEPUTY),
+        "page-climbing": decision("climbing"),
+        "page-quarantined": decision("quarantined"),
         **{
             f"page-error-{field}": decision("one", error=FormError(field, "Please look again."))
-            for field in ("account_id", "reason", "until")
+            for field in ("account_id", "reason", "ticket", "until")
         },
         "list": listed(),
         **{
             f"list-error-{field}": listed(FormError(field, "Please look again."))
-            for field in ("case", "count", "reason", "until")
+            for field in ("case", "count", "reason", "ticket", "until")
         },
         "results": messages.results_page(results, more=2),
         "recorded": notice("recorded", "decided"),
         "recorded-one-of-two": notice("recorded", "approved"),
         "recorded-declined": notice("recorded", "declined"),
         "decided": notice("decided", "decided"),
+        "decided-held": notice("decided", "held"),
+        "recorded-block-first": notice("recorded", "quarantined"),
         "ended": notice("ended", "remediated"),
+        "ended-gone": notice("ended", "gone"),
         "by-hand": notice("by_hand", "by_hand"),
         "superseded": notice("superseded", "one"),
         "not-yours": notice("not_yours", "one"),
@@ -153,6 +207,13 @@ def pages() -> dict[str, str]:
         "mail-two-people": mail("two"),
         "mail-by-hand": mail("by_hand"),
         "mail-list": mail("one", "two", "by_hand"),
+        "mail-reminder": mail("climbing", reminds=True),
+        "mail-reminder-list": mail("one", "two", "by_hand", reminds=True),
+        "mail-exceptions-end": messages.exceptions_end_mail(
+            [EXCEPTION, replace(EXCEPTION, account_id="444444444444")],
+            owner=APPROVER,
+            names={ACCOUNT: "payments-prod", "444444444444": HOSTILE[0]},
+        ).html,
     }
 
 
@@ -232,7 +293,7 @@ def test_the_enter_key_deletes_nothing_on_the_list(page_at: PageAt, traffic: Tra
 
 def test_errors_lead_to_their_field(page_at: PageAt) -> None:
     page = serve(page_at(), pages())
-    for field in ("account_id", "reason", "until"):
+    for field in ("account_id", "reason", "ticket", "until"):
         page.goto(f"{ORIGIN}/page-error-{field}")
         page.get_by_role("alert").get_by_role("link").click()
 
