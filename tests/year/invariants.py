@@ -73,15 +73,16 @@ class Watch:
         self.deletions: list[Deletion] = []
         self.decisions: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.ended: dict[str, Item] = {}
-        self.asked_anew: dict[str, float] = {}
         self.held_by_switch = 0.0
         self.switch, self.switched_at = "off", 0.0
         self.release, self.released_at = "first", 0.0
         self.full_sweeps: list[float] = []
+        self.excepted: dict[str, list[float]] = defaultdict(list)
         self.rows: Counter[str] = Counter()
         self.table.observers.append(self.on_change)
         self.stack.on_end = self.on_end
         self.stack.on_alert = self.on_alert
+        self.stack.tell = lambda text: self.world.tell("", text)
         self.year.aws.on_delete = self.on_delete
 
     def require(self, holds: object, promise: str, account: str = "") -> None:
@@ -111,26 +112,33 @@ class Watch:
     # -- mails ---------------------------------------------------------------------------------
 
     def on_mail(self, mail: Mail) -> None:
-        """Nobody gets two mails about the same thing at the same time."""
+        """A mail goes out; what it is about is known when the function notes it."""
         self.mails.append(mail)
         invocation: Any = getattr(getcurrent(), "invocation", None)
         invocation.mails.append(mail)
         for account in mail.accounts:
             self.world.tell(account, f"mail to {mail.to}: {mail.subject}")
             if mail.link:
-                self._on_request(mail, account)
+                lock = self.table.look("OPEN_CASE", account)
+                self.require(lock, f"{mail.to} is asked about an account without a case", account)
             else:
                 self._on_warning(mail, account)
 
-    def _on_request(self, mail: Mail, account: str) -> None:
-        lock = self.table.look("OPEN_CASE", account)
-        self.require(lock, f"a mail to {mail.to} about an account without a case", account)
-        assert lock is not None
-        case = self.case(lock["case_id"])
-        sent = Sent(mail, int(case["request_number"]))
-        before = self.sent[mail.to.lower(), lock["case_id"]]
+    def _on_note(self, request: Item) -> None:
+        """Nobody gets two mails about the same thing at the same time."""
+        address = request["pk"].removeprefix("APPROVER#")
+        invocation: Any = getattr(getcurrent(), "invocation", None)
+        mails = [mail for mail in invocation.mails if mail.to.lower() == address]
+        if not mails:
+            return
+        mail, case = mails[-1], self.case(request["case_id"])
+        account = case["account_id"]
+        self.require(account in mail.accounts, "a mail is noted that did not tell", account)
+        before = self.sent[address, case["case_id"]]
         same = [
-            other for other in before if other.request == sent.request and not other.mail.is_excused
+            other
+            for other in before
+            if other.request == request["mailed"] and not other.mail.is_excused
         ]
         due, gap = self._schedule(case)
         self.require(
@@ -143,7 +151,7 @@ class Watch:
             f"{mail.to} gets mail number {len(same) + 1} about the same thing, of {due}",
             account,
         )
-        before.append(sent)
+        before.append(Sent(mail, int(request["mailed"])))
 
     def _schedule(self, case: Item) -> tuple[int, float]:
         """How many mails a ladder sends to a person, and the least time between two of them."""
@@ -236,9 +244,9 @@ class Watch:
         """Where somebody wanted the root user blocked first, it was, and for so long."""
         wanted = [
             each["quarantine"]
-            for (case, answer, _, at), each in self.decisions.items()
+            for (case, answer, _, _), each in self.decisions.items()
             if (case, answer) == (case_id, "APPROVED") and each.get("quarantine")
-            if self.year.parse(at) >= int(self.asked_anew[case_id])
+            if each["request"] == self.case(case_id)["request_number"]
         ]
         for text in wanted:
             seconds = int(text[:-1]) * {"h": HOUR, "d": DAY}[text[-1]]
@@ -318,6 +326,8 @@ class Watch:
         if state == "ROOT_KEYS" and not execution.input.get("detect_only"):
             self.require(row["case"], "root keys, and no case", account.id)
         if state == "EXCEPTED":
+            if not execution.input:
+                self.excepted[account.id].append(execution.started)
             exception = self.table.look(f"ACCOUNT#{account.id}", "EXCEPTION")
             self.require(
                 exception and exception["until"] >= row["reason"][6:16] >= self.today(-1),
@@ -347,6 +357,7 @@ class Watch:
             else:
                 self._on_changed(old, new)
         elif item["sk"].startswith("REQUEST#") and old and new and "mailed" in new:
+            self._on_note(new)
             before = old.get("mailed", 0), old.get("reminded", 0)
             after = new["mailed"], new.get("reminded", 0)
             self.require(
@@ -391,8 +402,6 @@ class Watch:
         for name in TOLD:
             if old.get(name) != new.get(name):
                 self.world.tell(account, f"{name}: {old.get(name)} -> {new.get(name)}")
-        if old.get("request_number") != new.get("request_number"):
-            self.asked_anew[new["case_id"]] = self.clock.time
         if "ended_at" in old:
             same = all(old.get(name) == new.get(name) for name in ("outcome", "ended_at", "reason"))
             self.require(same, "a case ended twice", account)
@@ -425,7 +434,7 @@ class Watch:
         entry = case["case_id"], decision["answer"], decision["by"], decision["at"]
         if entry not in self.decisions:
             self.world.tell(case["account_id"], f"recorded: {answer} by {decision['by']}")
-        self.decisions[entry] = decision
+        self.decisions[entry] = {**decision, "request": case["request_number"]}
 
     # -- at the end ----------------------------------------------------------------------------
 
@@ -448,7 +457,6 @@ class Watch:
         self._check_warnings(cases)
         self._check_accounts(locks)
         self._check_quarantines()
-        self.require(not self.stack.undelivered, "decisions were not delivered")
 
     def _check_ended(self, case: Item, locks: dict[str, str]) -> None:
         """An ended case ended in every respect, and where it matters somebody was told."""
@@ -460,9 +468,7 @@ class Watch:
         if execution is not None:
             self.require(execution.status != "RUNNING" or lately, "it ended and runs on", account)
         if case["outcome"] in GIVEN_UP:
-            told = any(
-                case["case_id"] in text and at >= ended - HOUR for at, text in self.stack.alerts
-            )
+            told = any(case["case_id"] in text for _, text in self.stack.alerts)
             self.require(told or lately, f"{case['outcome']}, and nobody is told", account)
 
     def _check_waiting(self, case: Item, locks: dict[str, str]) -> None:
@@ -610,24 +616,34 @@ class Watch:
             if self.sent[address, case_id]:
                 asked = {each.lower() for each in cases[case_id].get("asked", ())}
                 self.require(address in asked, f"{address} was not asked", case_id[:12])
+        noted = {
+            (id(sent.mail), case_id[:12])
+            for (_, case_id), all_sent in self.sent.items()
+            for sent in all_sent
+        }
+        for mail in self.mails:
+            for account in mail.accounts if mail.link and not mail.is_excused else ():
+                lately = self.clock.time - mail.at < HOUR
+                self.require(
+                    (id(mail), account) in noted or lately, f"a mail to {mail.to} unnoted", account
+                )
 
     def _check_warnings(self, cases: dict[str, Item]) -> None:
         """Who keeps keys is told before the exception ends, if the keys are still there."""
         for case in cases.values():
             old = case.get("old_exception")
-            if old is None or case["opened_at"] <= old["until"] + "T24":
+            if old is None or old["owner"] in self.year.aws.refuses_mail_to:
                 continue
-            keys = {key["id"] for key in case.get("keys", [])}
-            same = keys == {key["id"] for key in cases[old["case_id"]]["keys"]}
             since = max(
                 self.year.parse(cases[old["case_id"]]["ended_at"]),
                 self.year.parse(old["until"]) - 7 * DAY,
             )
-            end = self.year.parse(old["until"]) + DAY
-            sweeps = [at for at in self.full_sweeps if since < at < end]
+            # Sweeps that saw the account EXCEPTED, and not only that it could not be read.
+            until = self.year.parse(case["opened_at"])
+            sweeps = [at for at in self.excepted[case["account_id"]] if since < at < until]
             told = self.warned.get((case["account_id"], old["case_id"]))
             self.require(
-                told or not same or len(sweeps) < 3,
+                told or len(sweeps) < 3,
                 f"{old['owner']} is not told that an exception ends",
                 case["account_id"],
             )

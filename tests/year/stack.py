@@ -29,14 +29,15 @@ from .machine import Execution, Failure, Machine
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .clock import Clock
     from .table import Item, Table
 
 REGION, PARTITION, STACK = "eu-central-1", "aws", "rootsweep"
-# What a rule or a stream waits before it tries a function again.
-PATIENCE = (1, 30, 60, 120, 300, 600, 1800, 3600)
+# What Lambda waits between three attempts at an event (Lambda guide, "Asynchronous invocation").
+PATIENCE_WITH_EVENTS = (60, 120)
+LONGEST_PATIENCE_WITH_A_STREAM = 600
 
 
 class Died(BaseException):
@@ -55,6 +56,11 @@ class Invocation:
         self.writes: list[str] = []
         self.mails: list[Any] = []
 
+    def excuse_mails(self) -> None:
+        """What it could not note, it may do again."""
+        for mail in self.mails:
+            mail.is_excused = True
+
 
 @dataclass
 class Function:
@@ -71,6 +77,7 @@ class Stream:
 
     function: str
     patterns: list[dict[str, Any]]
+    attempts: int
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def may_want(self, item: Item) -> bool:
@@ -115,7 +122,7 @@ class Stack:
         self.on_alert: Callable[[str], None] = lambda _: None
         self.on_end: Callable[[Execution], None] = lambda _: None
         self.died: list[tuple[float, str]] = []
-        self.undelivered: list[Item] = []
+        self.tell: Callable[[str], None] = lambda _: None
         # The parameters of SSM: value and version by name.
         self.settings: dict[str, tuple[str, int]] = {}
         template = shipped.template()
@@ -167,7 +174,8 @@ class Stack:
             if event["Type"] == "DynamoDB":
                 filters = event["Properties"]["FilterCriteria"]["Filters"]
                 patterns = [json.loads(each["Pattern"]) for each in filters]
-                self._streams.append(Stream(self._arn(id), patterns))
+                attempts = event["Properties"]["MaximumRetryAttempts"]
+                self._streams.append(Stream(self._arn(id), patterns, attempts))
 
     def _deploy_machine(self, id: str, properties: dict[str, Any]) -> None:
         values = {
@@ -294,7 +302,7 @@ class Stack:
             )
         except Died:
             self.died.append((self.clock.time, function.name))
-            _excuse(invocation)
+            invocation.excuse_mails()
             return Failure("Sandbox.Timedout", '{"errorMessage":"Task timed out"}')
         except Exception as error:
             if type(error).__module__.startswith("tests."):
@@ -387,13 +395,14 @@ class Stack:
         if target["Arn"] == self.physical("AlertTopic"):
             self.alert(told if isinstance(told, str) else json.dumps(told))
             return
-        self._until_it_works(target["Arn"], told)
+        self._until_it_works(target["Arn"], told, PATIENCE_WITH_EVENTS)
 
-    def _until_it_works(self, arn: str, event: Any) -> bool:
-        for seconds in PATIENCE:
+    def _until_it_works(self, arn: str, event: Any, patience: Iterable[float]) -> bool:
+        """Whether it did in the end."""
+        for seconds in (0, *patience):
+            self.clock.sleep(seconds)
             if not isinstance(self.call(self.functions[arn], event), Failure):
                 return True
-            self.clock.sleep(seconds)
         return False
 
     # -- the table's stream --------------------------------------------------------------------
@@ -413,17 +422,15 @@ class Stack:
         """In the order of the changes, each at least once."""
         while stream.records:
             batch = stream.records[:10]
-            if not self._until_it_works(stream.function, {"Records": batch}):
-                self.undelivered += batch
+            patience = [
+                min(2.0**number, LONGEST_PATIENCE_WITH_A_STREAM)
+                for number in range(stream.attempts)
+            ]
+            if not self._until_it_works(stream.function, {"Records": batch}, patience):
+                self.tell(f"{len(batch)} changes did not reach {stream.function}")
             if self.trouble.dice.random() > 0.02:
                 del stream.records[: len(batch)]
             self.clock.sleep(0.2)
-
-
-def _excuse(invocation: Invocation) -> None:
-    """What it could not note, it may do again."""
-    for mail in invocation.mails:
-        mail.is_excused = True
 
 
 _SERIALIZER = TypeSerializer()
