@@ -18,6 +18,8 @@ from .clock import DAY, expect
 from .machine import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .clock import Clock
     from .stack import Stack
     from .world import Account, World
@@ -110,6 +112,7 @@ class People:
         self.seed = seed
         self.everybody: dict[str, Person] = {}
         self.attempts: list[Attempt] = []
+        self.on_get: Callable[[list[str]], None] = lambda _: None
         self.pages = 0
         self._page = stack.function("approval_page")
 
@@ -291,6 +294,8 @@ class People:
             "body": body,
         }
         answer = self.stack.call(self._page, event)
+        if method == "GET":
+            self.on_get(self.stack.latest.writes)
         if isinstance(answer, Failure):
             return None
         expect(answer["statusCode"] in (200, 404, 409, 410, 503), (method, answer))

@@ -79,6 +79,10 @@ class Table:
         """All items, for those who look at the world from outside."""
         return [item for part in self._items.values() for item in part.values()]
 
+    def part(self, pk: str) -> list[Item]:
+        """All items with this partition key, for the same."""
+        return list(self._items.get(pk, {}).values())
+
     def look(self, pk: str, sk: str) -> Item | None:
         """An item, without a copy and without taking time; for those outside, who only look."""
         return self._items.get(pk, {}).get(sk)

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from .aws import Aws, table_latency
 from .clock import DAY, Clock
-from .invariants import Watch
+from .invariants import Broken, Watch
 from .people import HOUR, People, read_mail
+from .sabotage import SABOTAGE
 from .stack import Stack, Trouble
 from .table import Table
 from .world import ROOT, Account, World
@@ -53,13 +56,16 @@ POLICIES = [
 ]
 
 
-@dataclass
-class Outcome:
-    """How a year went, in numbers."""
-
-    seed: int
-    days: int
-    counts: dict[str, int] = field(default_factory=dict)
+def live(seed: int, *, days: int, sabotage: str = "") -> tuple[str, dict[str, Any]]:
+    """Live through a year: the story of a broken promise, or "", and the year in numbers."""
+    logging.disable()
+    with pytest.MonkeyPatch.context() as patch:
+        if sabotage:
+            patch.setattr(*SABOTAGE[sabotage][:3])
+        try:
+            return "", Year(seed, days=days).live()
+        except Broken as broken:
+            return str(broken), {}
 
 
 class Year:
@@ -91,14 +97,14 @@ class Year:
         self.watch = Watch(self)
         self.aws.on_mail = self._on_mail
 
-    def live(self) -> Outcome:
+    def live(self) -> dict[str, Any]:
         """Live through it. Raises Broken where a promise was."""
         self._schedule_sweeps()
         self._schedule_fates()
         self._schedule_outages()
         self.clock.run(self.end)
         self.watch.at_the_end()
-        return Outcome(self.seed, self.days, self.watch.counts())
+        return self.watch.counts()
 
     @staticmethod
     def parse(text: str) -> float:
@@ -234,6 +240,7 @@ class Year:
                 token: signal for token, signal in machine.tokens.items() if not signal.is_given
             }
         self.stack.files.clear()
+        self.watch.every_day()
 
     # -- fates ---------------------------------------------------------------------------------
 
@@ -247,7 +254,7 @@ class Year:
             if dice.random() < 0.04:
                 self._later(lambda each=account: self._close(each))
             elif dice.random() < 0.03:
-                self._later(lambda each=account: self.world.leave(each))
+                self._later(lambda each=account: self._leave(each))
             account.has_many_policies = dice.random() < 0.1
             if dice.random() < 0.04:
                 self._later(lambda each=account: self._lose_role(each))
@@ -299,6 +306,18 @@ class Year:
             self._in_days(0, 20, lambda: world.remove_key(account, key.id, "its owner"))
         if dice.random() < 0.06:
             self._in_days(0, 20, lambda: self._rotate(account, key.id))
+        # What happens to the account while its case is likely to be open.
+        meanwhile: list[tuple[float, Callable[[], None]]] = [
+            (0.03, lambda: self._close(account)),
+            (0.02, lambda: self._leave(account)),
+            (0.05, lambda: self._deny_root(account.id, [account])),
+            (0.03, lambda: self._lose_role(account)),
+            (0.04, lambda: self._move(account)),
+            (0.05, lambda: self._move_owner(account)),
+        ]
+        for share, action in meanwhile:
+            if dice.random() < share:
+                self._in_days(0.5, 15, action)
 
     def _use(self, account: Account, key_id: str, every_days: float) -> None:
         until = self.clock.time + self.dice.uniform(1, 200) * DAY
@@ -321,6 +340,10 @@ class Year:
             self._in_days(85, 95, lambda: self.world.leave(account))
 
         self._in_days(0, 1, closed)
+
+    def _leave(self, account: Account) -> None:
+        if account.id not in (self.world.management, self.world.security):
+            self.world.leave(account)
 
     def _lose_role(self, account: Account) -> None:
         self.world.set_audit_role(account, is_there=False)
