@@ -42,7 +42,7 @@ SABOTAGE = {
         approvers, "lock_mails", lambda *_, **__: True, "two mails about the same thing"
     ),
     "mails that are not noted": Sabotage(
-        approvers, "record_mailed", lambda *_, **__: None, "unnoted"
+        approvers, "record_mailed", lambda *_, **__: None, "is asked and has no mail"
     ),
     "one approval is enough": Sabotage(
         approvals.QuorumPolicy, "quorum", _one_is_enough, "is deleted with 1 of 2 approvals"
