@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenlet import getcurrent
 
 from .clock import DAY
+from .world import TAG
 
 if TYPE_CHECKING:
     from .machine import Execution
@@ -74,6 +75,8 @@ class Watch:
         self.deletions: list[Deletion] = []
         self.decisions: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.ended: dict[str, Item] = {}
+        # When cases last waited for the end of a quarantine, or for deletions to go on.
+        self.waited: dict[str, float] = {}
         self.held_by_switch = 0.0
         self.switch, self.switched_at = "off", 0.0
         self.release, self.released_at = "first", 0.0
@@ -144,12 +147,14 @@ class Watch:
         account = case["account_id"]
         self.require(account in mail.accounts, "a mail is noted that did not tell", account)
         before = self.sent[address, case["case_id"]]
+        if before and before[-1].mail is mail:
+            return  # The answer to the note was lost, and it is written again.
         same = [
             other
             for other in before
             if other.request == request["mailed"] and not other.mail.is_excused
         ]
-        due, gap = self._schedule(case)
+        due, gap, _ = self._schedule(case)
         self.require(
             not same or mail.at - same[-1].mail.at > gap,
             f"{mail.to} gets two mails about the same thing at the same time",
@@ -162,8 +167,8 @@ class Watch:
         )
         before.append(Sent(mail, int(request["mailed"])))
 
-    def _schedule(self, case: Item) -> tuple[int, float]:
-        """How many mails a ladder sends to a person, and the least time between two of them."""
+    def _schedule(self, case: Item) -> tuple[int, float, float]:
+        """How many mails a person gets from a ladder; the least and the most time between two."""
         times = [0.0]
         start = 0.0
         for rung in case["ladder"]:
@@ -179,7 +184,7 @@ class Watch:
         # A reminder that is nearly due shares an earlier mail, at most six hours before its time,
         # and the mail before it may have waited for the others of its sweep.
         least = min(gap - min(6 * HOUR, gap / 4) for gap in gaps)
-        return len(times) - 1, least - self.window - 600
+        return len(times) - 1, least - self.window - 600, max(gaps)
 
     def _on_warning(self, mail: Mail, account: str) -> None:
         exception = self.table.look(f"ACCOUNT#{account}", "EXCEPTION")
@@ -206,6 +211,11 @@ class Watch:
         for attempt in self.year.people.attempts:
             if (attempt.case_id, attempt.answer) == (case_id, "approve"):
                 approved[attempt.keys].add(attempt.by.lower())
+        self.require(
+            self.case(case_id).get("decision", {}).get("answer") == "APPROVED",
+            f"{key_id} is deleted after a decline",
+            account.id,
+        )
         present = {(key.id, key.status) for key in account.keys.values()}
         people = max((len(by) for keys, by in approved.items() if present <= keys), default=0)
         needed = 2 if self.unit_of_two in self.case(case_id)["parents"] else 1
@@ -420,12 +430,47 @@ class Watch:
         else:
             self.require(new["outcome"] in WAITING, "an open case has an outcome", account)
         self.require(new["rung"] >= old["rung"], "a case climbs down", account)
+        if "held" in old or "quarantine_token" in old:
+            self.waited[new["case_id"]] = self.clock.time
+        if new.get("approvers", []) != old.get("approvers", []):
+            self._check_asked(new)
+        if new["outcome"] == "ESCALATED" and "ended_at" not in old:
+            self._check_escalated(new)
         if new.get("held") == "KillSwitchOn" and old.get("held") != "KillSwitchOn":
             self.held_by_switch = self.clock.time
         known = [*old.get("approvals", []), old.get("decision")]
         for decision in [*new.get("approvals", []), new.get("decision")]:
             if decision and decision not in known:
                 self._on_decision(new, decision)
+
+    def _check_asked(self, case: Item) -> None:
+        """Nobody is asked who is not named by the account, by what is above it or by the stack."""
+        account = self.world.accounts[case["account_id"]]
+        if self.clock.time - account.changed < A_MOMENT:
+            return
+        named = [account.tags.get(TAG, ""), account.security_contact]
+        named += [self.world.unit_tags.get(unit, {}).get(TAG, "") for unit in case["parents"]]
+        named += [self.year.parameters[name] for name in ("DefaultApprover", "SecondApprover")]
+        named += [target for rung in case["ladder"] for target in rung["notify"]]
+        known = {address.lower() for text in named for address in text.split()}
+        for address in case.get("approvers", []):
+            self.require(
+                address.lower() in known or self.clock.time - self.world.retagged < A_MOMENT,
+                f"{address} is asked, whom nobody names",
+                account.id,
+            )
+
+    def _check_escalated(self, case: Item) -> None:
+        """A case is given up at the end of its ladder, when everybody there was asked."""
+        if case["reason"].startswith("nobody answers for this account"):
+            self.require(not case["approvers"], "somebody answers", case["account_id"])
+            return
+        self.require(
+            self.clock.time >= self.year.parse(case["deadline"]),
+            "given up early",
+            case["account_id"],
+        )
+        self._check_told(case)
 
     def _on_decision(self, case: Item, decision: dict[str, Any]) -> None:
         """What is recorded was sent by this person, who saw exactly these keys."""
@@ -512,10 +557,11 @@ class Watch:
         if case.get("decided") == "YES" and not settled:
             at = self.year.parse(case["decision"]["at"])
             self.require(now - at < DAY, "it is decided, and nothing happens", account)
-        if "deadline" in case and case.get("decided") != "YES":
-            late = now - self.year.parse(case["deadline"])
-            self.require(late < DAY, "it waits past its deadline", account)
+        if "deadline" in case and "approvers" in case and case.get("decided") != "YES":
+            late = now - self.year.parse(case["next_mail_at"])
+            self.require(late < 9 * HOUR, "a mail is overdue", account)
             self._check_told(case)
+            self._check_reminded(case)
         self._check_gone(case)
 
     def _check_quarantines(self) -> None:
@@ -555,6 +601,20 @@ class Watch:
             case["account_id"],
         )
 
+    def _check_reminded(self, case: Item) -> None:
+        """Whoever still has to do something hears of it as often as the ladder says."""
+        _, _, most = self._schedule(case)
+        for address in case["approvers"]:
+            mails = self.sent.get((address.lower(), case["case_id"]), [])
+            approved = any(each["by"] == address for each in case.get("approvals", []))
+            if mails and not approved and address not in case.get("unreachable", ()):
+                silent = self.clock.time - max(sent.mail.at for sent in mails)
+                self.require(
+                    silent < most + 9 * HOUR,
+                    f"{address} heard nothing for {silent / DAY:.1f} days",
+                    case["account_id"],
+                )
+
     def _is_young(self, case: Item) -> bool:
         return bool(self.clock.time - self.year.parse(self._latest(case)) < HOUR)
 
@@ -568,9 +628,10 @@ class Watch:
         account = self.world.accounts[case["account_id"]]
         if account.is_member and account.state not in SHUT:
             return
-        # A deletion that is held up, or waits for the end of a quarantine, finds it then.
+        # A deletion that is held up, or waits for the end of a quarantine, finds it only then.
         waits = "held" in case or "quarantine_token" in case
-        sweeps = [at for at in self.full_sweeps if at > account.changed]
+        since = max(account.changed, self.waited.get(case["case_id"], 0))
+        sweeps = [at for at in self.full_sweeps if at > since]
         self.require(len(sweeps) < 3 or waits, "a case of an account that is gone", account.id)
 
     def _check_accounts(self, locks: dict[str, str]) -> None:

@@ -92,6 +92,11 @@ class Trouble:
     dice: random.Random
     # How often a function dies between two calls, for nothing that it did.
     deaths: float = 0.0002
+    # How often the answer to a write is lost, so that boto3 writes again.
+    losses: float = 0.001
+
+    def loses_answer(self) -> bool:
+        return self.dice.random() < self.losses
 
     def latency(self, service: str) -> float:
         if service == "sesv2":

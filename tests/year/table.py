@@ -63,7 +63,8 @@ class Table:
     def __init__(self, name: str, *, latency: Callable[[str], None] = lambda _: None) -> None:
         self.name = name
         self.observers: list[Callable[[Item | None, Item | None], None]] = []
-        self._latency = latency
+        self.latency = latency
+        self.loses_answer: Callable[[], bool] = lambda: False
         self._items: dict[str, dict[str, Item]] = {}
         exceptions = SimpleNamespace(
             ConditionalCheckFailedException=ConditionalCheckFailedException,
@@ -94,15 +95,16 @@ class Table:
     # -- what the product calls, with boto3's names -------------------------------------------
 
     def get_item(self, *, Key: Item, ConsistentRead: bool = False) -> Item:
-        self._latency("GetItem")
+        self.latency("GetItem")
         item = self._at(_key(Key))
         return {} if item is None else {"Item": _copy(item)}
 
     def put_item(self, *, Item: Item, ConditionExpression: str | None = None) -> Item:
-        self._latency("PutItem")
+        self.latency("PutItem")
         item = _normal(Item)
-        self._check(self._at(_key(item)), ConditionExpression, {}, {}, "PutItem")
-        self._write_all([_Write(None, item)], "PutItem")
+        for _ in self._attempts():
+            self._check(self._at(_key(item)), ConditionExpression, {}, {}, "PutItem")
+            self._write_all([_Write(None, item)], "PutItem")
         return {}
 
     def update_item(
@@ -115,15 +117,16 @@ class Table:
         ExpressionAttributeValues: Item | None = None,
         ReturnValues: str = "NONE",
     ) -> Item:
-        self._latency("UpdateItem")
-        write = self._update(
-            Key,
-            UpdateExpression,
-            ConditionExpression,
-            ExpressionAttributeNames or {},
-            ExpressionAttributeValues or {},
-        )
-        self._write_all([write], "UpdateItem")
+        self.latency("UpdateItem")
+        for _ in self._attempts():
+            write = self._update(
+                Key,
+                UpdateExpression,
+                ConditionExpression,
+                ExpressionAttributeNames or {},
+                ExpressionAttributeValues or {},
+            )
+            self._write_all([write], "UpdateItem")
         if ReturnValues == "NONE":
             return {}
         expect(ReturnValues == "ALL_NEW", ReturnValues)
@@ -137,14 +140,15 @@ class Table:
         ExpressionAttributeNames: dict[str, str] | None = None,
         ExpressionAttributeValues: Item | None = None,
     ) -> Item:
-        self._latency("DeleteItem")
-        write = self._delete(
-            Key,
-            ConditionExpression,
-            ExpressionAttributeNames or {},
-            ExpressionAttributeValues or {},
-        )
-        self._write_all([write], "DeleteItem")
+        self.latency("DeleteItem")
+        for _ in self._attempts():
+            write = self._delete(
+                Key,
+                ConditionExpression,
+                ExpressionAttributeNames or {},
+                ExpressionAttributeValues or {},
+            )
+            self._write_all([write], "DeleteItem")
         return {}
 
     def query(
@@ -158,7 +162,7 @@ class Table:
         Select: str = "",
     ) -> Item:
         expect((ProjectionExpression, Select) == ("", ""), "a part of an item")
-        self._latency("Query")
+        self.latency("Query")
         pk, begin = _key_condition(KeyConditionExpression)
         after = ExclusiveStartKey["sk"] if ExclusiveStartKey else ""
         names = sorted(sk for sk in self._items.get(pk, {}) if sk.startswith(begin) and sk > after)
@@ -176,7 +180,7 @@ class Table:
 
     def batch_get_item(self, *, RequestItems: Item) -> Item:
         """The resource's operation; of more than a few keys some are left for the next call."""
-        self._latency("BatchGetItem")
+        self.latency("BatchGetItem")
         ((name, request),) = RequestItems.items()
         expect(name == self.name, name)
         expect(request.keys() <= {"Keys", "ConsistentRead"}, request)
@@ -191,7 +195,7 @@ class Table:
         return answer
 
     def _transact_write_items(self, *, TransactItems: list[Item]) -> Item:
-        self._latency("TransactWriteItems")
+        self.latency("TransactWriteItems")
         writes: list[_Write] = []
         codes = []
         for part in TransactItems:
@@ -232,6 +236,10 @@ class Table:
         return {}
 
     # -- how it is done ------------------------------------------------------------------------
+
+    def _attempts(self) -> range:
+        """A write whose answer is lost is sent again by boto3; transactions carry a token."""
+        return range(2 if self.loses_answer() else 1)
 
     def _at(self, key: tuple[str, str]) -> Item | None:
         return self._items.get(key[0], {}).get(key[1])

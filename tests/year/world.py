@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ORGANIZATION = "o-exampleorg1"
 ROOT = "r-ab12"
+TAG = "rootsweep-approver"
 # How long IAM still shows a key that is gone; it is eventually consistent.
 LONGEST_GHOST_SECONDS = 12
 
@@ -83,6 +84,7 @@ class World:
         self.policies: dict[str, Policy] = {}
         # Since when the root users in quarantine are blocked.
         self.blocked: dict[str, float] = {}
+        self.retagged = 0.0
         self.chronicle: list[Event] = []
         self._key_number = 0
         self._policy_number = 0
@@ -153,6 +155,7 @@ class World:
 
     def tag_unit(self, unit: str, key: str, value: str) -> None:
         self.unit_tags.setdefault(unit, {})[key] = value
+        self.retagged = self.clock.time
         self.tell("", f"tag of {unit}: {key}={value}")
 
     def move(self, account: Account, parents: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from .people import HOUR, People, read_mail
 from .sabotage import SABOTAGE
 from .stack import Stack, Trouble
 from .table import Table
-from .world import ROOT, Account, World
+from .world import ROOT, TAG, Account, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,6 @@ PARAMETERS = {
     "ApprovalBaseUrl": "https://approvals.example.com",
     "AlertAddress": "soc@example.com",
 }
-TAG = "rootsweep-approver"
 # The escalation policies that are tried; the first is the default of the stack.
 POLICIES = [
     "",
@@ -90,7 +89,8 @@ class Year:
         )
         self.table = Table(self.stack.physical("CasesTable"))
         self.aws = Aws(self.world, self.stack, self.table, random.Random(f"{seed} aws"))
-        self.table._latency = table_latency(self.stack, self.aws)
+        self.table.latency = table_latency(self.stack, self.aws)
+        self.table.loses_answer = self.stack.trouble.loses_answer
         self.stack.deploy(self.aws, self.table)
         self.people = People(self.world, self.stack, seed)
         self._hire()
@@ -205,6 +205,7 @@ class Year:
                 self.world.tag(account, TAG, names)
             if account.security_contact == gone:
                 account.security_contact = self.dice.choice(self.owners)
+                account.changed = self.clock.time
 
     # -- sweeps --------------------------------------------------------------------------------
 
