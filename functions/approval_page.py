@@ -93,11 +93,13 @@ def answer(event: dict[str, Any], *, now: datetime) -> Answer:
         return post(event, visit, after=after)
     if query.get("case"):
         return show_one(visit, query["case"])
+    if query.get("past"):
+        return show_past(visit, after=after)
     if len(visit.waiting) == 1 and not after:
         return show_one(visit, visit.waiting[0].id)
     if visit.waiting:
         return 200, list_page(visit, after=after)
-    return show_past(visit)
+    return show_past(visit, after=after)
 
 
 class Visit(NamedTuple):
@@ -142,17 +144,31 @@ def show_one(visit: Visit, case_id: str) -> Answer:
     return 410 if case.is_decidable else 200, notice(visit, case)
 
 
-def show_past(visit: Visit) -> Answer:
-    """How the cases stand that no longer wait for this approver."""
+def show_past(visit: Visit, *, after: str) -> Answer:
+    """How the cases stand that no longer wait for this approver: what comes `after` a case."""
     open_ones = approvers.open_requests(table, approver=visit.approver)
     ended = approvers.ended_requests(table, approver=visit.approver)
-    ids = [r.case_id for each in (open_ones, ended) for r in each if visit.link.opens(r)]
-    # The latest first; those that fit on a page.
-    ids.sort(key=lambda case_id: case_id.partition("-")[2], reverse=True)
-    if len(ids) == 1:
+    waiting = {case.id for case in visit.waiting}
+    ids = [
+        request.case_id
+        for each in (open_ones, ended)
+        for request in each
+        if visit.link.opens(request) and request.case_id not in waiting
+    ]
+    # What they can take back comes first, then the latest.
+    back = {case.id for case in visit.approved}
+    ids.sort(key=lambda case_id: (case_id in back, case_id.partition("-")[2]), reverse=True)
+    if len(ids) == 1 and not waiting:
         return show_one(visit, ids[0])
-    past = cases.load_many(dynamodb, table, ids[:CASES_OF_A_PAGE])
-    return 200, messages.notice_page("nothing_waits", cases=past, approver=visit.approver)
+    rest = ids[ids.index(after) + 1 :] if after in ids else ids
+    shown = rest[:CASES_OF_A_PAGE]
+    return 200, messages.notice_page(
+        "nothing_waits",
+        cases=cases.load_many(dynamodb, table, shown),
+        approver=visit.approver,
+        more=len(waiting),
+        next_page=f"?past=1&after={shown[-1]}" if len(rest) > len(shown) else "",
+    )
 
 
 def post(event: dict[str, Any], visit: Visit, *, after: str) -> Answer:
@@ -214,7 +230,7 @@ def decide_several(chosen: dict[str, str], form: Form, visit: Visit, *, after: s
         )
     except approvals.FormError as error:
         if not visit.waiting:
-            return 409, show_past(visit)[1]
+            return 409, show_past(visit, after="")[1]
         return 422, list_page(visit, after=after, form=form, selected=chosen, error=error)
     results = []
     for case_id, token in sorted(chosen.items()):
@@ -306,6 +322,7 @@ def decision_page(
         last_day=last_day_of_exception(visit),
         now=visit.now,
         more=visit.more_than(case),
+        approved=len(visit.approved),
         quarantine=quarantine_of(case),
         form=shown_again(form or {}),
         error=error,
@@ -357,5 +374,6 @@ def list_page(
         form=shown_again(form or {}),
         selected=selected,
         approved=visit.approved[:MOST_APPROVED],
+        more_approved=len(visit.approved[MOST_APPROVED:]),
         error=error,
     )

@@ -57,7 +57,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if position.reminder:
         # A moment for the other cases that have this mail at the same time, so that they share it.
         ask_at = max(ask_at, position.mail_at + timedelta(seconds=MAIL_WINDOW_SECONDS))
-    cases.ask(
+    case = cases.ask(
         table,
         case=case,
         approvers=found.approvers,
@@ -70,7 +70,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         reason=reason,
     )
     return {
-        "anybody": bool(found.approvers),
+        # Who decided just before the last approver was lost has decided.
+        "anybody": bool(found.approvers or case.decided),
         "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
         "reason": f"nobody answers for this account: {'; '.join(found.notes)}",

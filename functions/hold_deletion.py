@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     case = cases.record_held(table, case_id=event["case_id"], held=held, now=now)
     tell = False
     if held == "KillSwitchOn":
-        version = holds.kill_switch_version(ssm, parameter=KILL_SWITCH_PARAMETER)
+        version = holds.kill_switch_version(ssm, parameter=KILL_SWITCH_PARAMETER, now=now)
         tell = holds.is_first_to_tell(table, version=version, now=now)
     wait = holds.wait_before_next_try(now - datetime.fromisoformat(case.held_since))
     return {

@@ -119,7 +119,9 @@ def look_into_account(
         why = f"root users of GovCloud cannot sign in: {GOVCLOUD_EXCEPTION_REASON}"
         return row | {"state": AccountState.EXCEPTED, "reason": why}, None
     exception = exceptions.find(table, account_id=account.id)
+    old_exception = exception
     if exception and exception.is_in_force(now.date()):
+        old_exception = None  # It is about other keys.
         if reason:
             # Nobody is asked again because of a hiccup; nor are the keys taken for excepted ones.
             case = cases.load(table, case_id=exception.case_id)
@@ -132,7 +134,7 @@ def look_into_account(
     if opening is None:
         return row, cases.find_open_case(table, account_id=account.id)
     return row, ensure_case(
-        account, opening, key_ids=[key.id for key in keys], exception=exception, now=now
+        account, opening, key_ids=[key.id for key in keys], exception=old_exception, now=now
     )
 
 

@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 
 from rootsweep import cases, quarantine
-from rootsweep.errors import QuarantineImpossibleError
+from rootsweep.errors import CaseEndedError, QuarantineImpossibleError
 
 POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
 organizations = boto3.client(
@@ -28,13 +28,16 @@ def handler(event: dict[str, Any], _context: object) -> None:
     """
     now = datetime.now(UTC)
     case = cases.load(table, case_id=event["case_id"])
+    if case.ended_at:
+        raise CaseEndedError(f"case {case.id} has ended, so its root user is not blocked")
     until = datetime.fromisoformat(case.quarantine_until) if case.quarantine_until else None
     until = until or now + case.quarantine
-    try:
-        quarantine.begin(organizations, table, case=case, policy_name=POLICY_NAME, until=until)
-    except QuarantineImpossibleError as error:
-        cases.refuse_quarantine(table, case=case, reason=str(error))
-        raise
+    if case.is_deleting:  # Else somebody has lifted it already, and the new token ends the wait.
+        try:
+            quarantine.begin(organizations, table, case=case, policy_name=POLICY_NAME, until=until)
+        except QuarantineImpossibleError as error:
+            if cases.refuse_quarantine(table, case=case, reason=str(error)):
+                raise
     cases.record_quarantined(
         table, case_id=case.id, until=until, task_token=event["task_token"], now=now
     )

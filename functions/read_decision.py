@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -12,6 +12,7 @@ import boto3
 from rootsweep import cases
 from rootsweep.table import iso
 
+A_MOMENT = timedelta(seconds=10)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
@@ -51,7 +52,8 @@ def time_in_quarantine(case: cases.Case, *, now: datetime) -> int:
     if not case.quarantine_until:
         return int(case.quarantine.total_seconds())
     left = datetime.fromisoformat(case.quarantine_until) - now
-    return max(0, math.ceil(left.total_seconds()))
+    # The wait began before the function that noted its end; that much is no time to wait again.
+    return math.ceil(left.total_seconds()) if left > A_MOMENT else 0
 
 
 def silence(case: cases.Case) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -35,10 +35,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     case = cases.load(table, case_id=event["case_id"])
     mailing.see_to_it(post, case)
-    return {"wait_seconds": wait_seconds(case, now=datetime.now(UTC))}
+    return {"wait_seconds": wait_seconds(case)}
 
 
-def wait_seconds(case: cases.Case, *, now: datetime) -> int:
+def wait_seconds(case: cases.Case) -> int:
     """How long to wait between two looks: as the stack says, but not for too many of them."""
-    left = datetime.fromisoformat(case.deadline) - now
-    return max(MANUAL_REMOVAL_CHECK_SECONDS, math.ceil(left.total_seconds() / MOST_LOOKS))
+    # Of the whole climb, for each mail on the way asks this again.
+    since = case.ladder_since or case.opened_at
+    climb = datetime.fromisoformat(case.deadline) - datetime.fromisoformat(since)
+    return max(MANUAL_REMOVAL_CHECK_SECONDS, math.ceil(climb.total_seconds() / MOST_LOOKS))

@@ -48,6 +48,8 @@ NEARLY = timedelta(hours=6)
 NEARLY_PART = 4
 # Cases that were opened before there were escalation policies had a week.
 _LADDER_OF_OLD_CASES: Ladder = (Rung(timedelta(days=7), (APPROVERS,)),)
+# Part of an update: what was decided until now becomes history.
+_PAST = "past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
 
 
 class Outcome(StrEnum):
@@ -460,12 +462,10 @@ def record_evidence(
     if case.fingerprint != found or case.quorum < quorum.people:
         update += ", request_number = :request"
         values[":request"] = case.request_number + 1
-        past = list(case.approvals)
-        if case.decision and case.decision not in past:
-            past.append(case.decision)
+        past = _past_decisions(case)
         if past:
-            update += ", past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
-            values |= {":none": [], ":past": [_decision_item(decision) for decision in past]}
+            update += f", {_PAST}"
+            values |= {":none": [], ":past": past}
         # Without approvers nobody decides before it is clear who is asked now, until when; and the
         # rung begins anew.
         update += (
@@ -492,7 +492,9 @@ def ask(
 ) -> Case:
     """Note who is asked until when: for a decision or, if there is an `obstacle`, for a removal.
 
-    One after the other is a new request to the same people. Raises CaseEndedError.
+    One after the other is a new request to the same people, and what was decided before becomes
+    history: who was asked to remove keys by hand is not surprised by an old approval. Raises
+    CaseEndedError.
     """
     asked = {approver.address for approver in approvers}
     values: dict[str, Any] = {
@@ -524,6 +526,14 @@ def ask(
         "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
         "ExpressionAttributeValues": values,
     }
+    past = _past_decisions(case)
+    if case.obstacle != obstacle and past:
+        update["UpdateExpression"] = (
+            update["UpdateExpression"].replace("SET ", f"SET {_PAST}, ", 1)
+            + ", approvals, decision, decided, task_token, held, held_since, quarantine_until,"
+            " quarantine_token"
+        )
+        values |= {":none": [], ":past": past}
     if asked:
         update["UpdateExpression"] += " ADD asked :asked"
         values[":asked"] = asked
@@ -657,24 +667,30 @@ def record_quarantined(
     )
 
 
-def refuse_quarantine(table: Table, *, case: Case, reason: str) -> None:
+def refuse_quarantine(table: Table, *, case: Case, reason: str) -> bool:
     """Make history of what was decided, because the root user cannot be blocked first.
 
-    Nobody who asked for it has approved a deletion without it. Raises CaseEndedError.
+    Nobody who asked for it has approved a deletion without it. Returns False if somebody has
+    decided to keep the keys meanwhile, or the case has ended.
     """
-    _update_open(
-        table,
-        case.id,
-        "SET quarantine_refused = :reason, request_number = :request,"
-        " past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
-        " REMOVE approvals, approvers, deadline, ladder_since, decision, decided",
-        {
-            ":reason": reason,
-            ":request": case.request_number + 1,
-            ":none": [],
-            ":past": [_decision_item(decision) for decision in case.approvals],
-        },
-    )
+    try:
+        _update_open(
+            table,
+            case.id,
+            f"SET quarantine_refused = :reason, request_number = :request, {_PAST}"
+            " REMOVE approvals, approvers, deadline, ladder_since, decision, decided,"
+            " quarantine_until, quarantine_token",
+            {
+                ":reason": reason,
+                ":request": case.request_number + 1,
+                ":none": [],
+                ":past": _past_decisions(case),
+            },
+            extra=Attr("lifted").not_exists(),
+        )
+    except CaseEndedError:
+        return False
+    return True
 
 
 def wake(table: Table, *, case_id: str, account_gone: str = "") -> bool:
@@ -938,6 +954,14 @@ def _condition_failed(error: ClientError) -> bool:
     """Whether a transaction was refused for what is in the table, not for bad timing."""
     reasons: Any = error.response.get("CancellationReasons", [])
     return any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
+
+
+def _past_decisions(case: Case) -> list[dict[str, str]]:
+    """What was decided about a case until now, for its history."""
+    decisions = list(case.approvals)
+    if case.decision and case.decision not in decisions:
+        decisions.append(case.decision)
+    return [_decision_item(decision) for decision in decisions]
 
 
 def _decision_item(decision: Decision) -> dict[str, str]:

@@ -30,6 +30,8 @@ _NAMED = (APPROVERS, ORGANIZATIONAL_UNIT, DEFAULT_APPROVER)
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FIELDS = ("after", "notify", "remind_every")
+# What a parameter in SSM Parameter Store holds, unless it is an advanced one.
+LONGEST_TEXT = 4096
 MOST_RUNGS = 10
 # An execution ends after a year and at 25,000 events (Step Functions quotas), of which each mail
 # costs about thirty; evidence that changes on the way makes a rung start again.
@@ -91,9 +93,11 @@ class Position:
 
 def parse(text: str) -> Ladder:
     """The ladder that a text describes. Raises EscalationPolicyError."""
+    if len(text) > LONGEST_TEXT:
+        raise EscalationPolicyError(f"it is longer than {LONGEST_TEXT} characters")
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EscalationPolicyError(f"it is not JSON: {error}") from error
     if not isinstance(given, list) or not given:
         raise EscalationPolicyError("it must be a list of at least one rung")
@@ -103,7 +107,7 @@ def parse(text: str) -> Ladder:
     total = sum((rung.after for rung in ladder), timedelta())
     if total > LONGEST:
         raise EscalationPolicyError(
-            f"its rungs take {total.days} days together; at most {LONGEST.days} are allowed"
+            f"its rungs take {total} together; at most {LONGEST.days} days are allowed"
         )
     addresses = sum(target not in _NAMED for rung in ladder for target in rung.notify)
     if addresses > MOST_ADDRESSES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -62,9 +63,10 @@ def find(table: Table, *, account_id: str) -> AccountException | None:
 
 def record_warned(table: Table, *, exception: AccountException, now: datetime) -> None:
     """Remember that the owner was told, unless there is another exception by now."""
-    table.update_item(
-        Key=exception_key(exception.account_id),
-        UpdateExpression="SET warned_at = :now",
-        ConditionExpression="case_id = :case",
-        ExpressionAttributeValues={":now": iso(now), ":case": exception.case_id},
-    )
+    with contextlib.suppress(table.meta.client.exceptions.ConditionalCheckFailedException):
+        table.update_item(
+            Key=exception_key(exception.account_id),
+            UpdateExpression="SET warned_at = :now",
+            ConditionExpression="case_id = :case",
+            ExpressionAttributeValues={":now": iso(now), ":case": exception.case_id},
+        )

@@ -46,15 +46,15 @@ def require_kill_switch_off(ssm: SSMClient, *, parameter: str) -> None:
         raise KillSwitchOnError(f"the kill switch {parameter} is {value[:40]!r}, not {OFF!r}")
 
 
-def kill_switch_version(ssm: SSMClient, *, parameter: str) -> int:
-    """How often the kill switch was changed; 0 if it cannot be read."""
+def kill_switch_version(ssm: SSMClient, *, parameter: str, now: datetime) -> str:
+    """What tells one setting of the kill switch from another; one a day if it cannot be read."""
     try:
-        return ssm.get_parameter(Name=parameter)["Parameter"].get("Version", 0)
+        return str(ssm.get_parameter(Name=parameter)["Parameter"]["Version"])
     except (ClientError, BotoCoreError):
-        return 0
+        return f"unreadable on {now:%Y-%m-%d}"
 
 
-def is_first_to_tell(table: Table, *, version: int, now: datetime) -> bool:
+def is_first_to_tell(table: Table, *, version: str, now: datetime) -> bool:
     """Whether nobody was told yet that this version of the kill switch stops deletions."""
     try:
         table.put_item(

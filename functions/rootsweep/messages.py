@@ -180,12 +180,14 @@ def decision_page(
     more: int,
     quarantine: str,
     form: Mapping[str, str],
+    approved: int = 0,
     error: FormError | None = None,
 ) -> str:
     """The page with the evidence of one case, which takes the decision about it.
 
-    `more` counts the approver's other cases that wait, `form` is what was typed before an `error`.
-    `quarantine` is how long the root user can be blocked first, empty if it cannot.
+    `more` counts the approver's other cases that wait, `approved` those that they have approved and
+    can take back; `form` is what was typed before an `error`. `quarantine` is how long the root
+    user can be blocked first, empty if it cannot.
     """
     return _render(
         "decision_page.html",
@@ -195,6 +197,7 @@ def decision_page(
         last_day=last_day,
         now=now,
         more=more,
+        approved=approved,
         quarantine=quarantine,
         form=form,
         error=error,
@@ -214,13 +217,15 @@ def list_page(
     form: Mapping[str, str],
     selected: Collection[str],
     approved: Sequence[Case] = (),
+    more_approved: int = 0,
     error: FormError | None = None,
 ) -> str:
     """The page with one part of an approver's cases, to decide about one by one or together.
 
     The part starts with number `first` of `total` and the next one is at `next_page`. `tokens` are
     those of the cases that can be decided, by case id; `approved` are some that the approver has
-    approved and that need somebody else, too, or whose root user is blocked first.
+    approved and that need somebody else, too, or whose root user is blocked first, and
+    `more_approved` counts the others.
     """
     return _render(
         "list_page.html",
@@ -235,6 +240,7 @@ def list_page(
         form=form,
         selected=selected,
         approved=approved,
+        more_approved=more_approved,
         error=error,
     )
 
@@ -251,13 +257,21 @@ def notice_page(
     approver: str = "",
     more: int = 0,
     cases: Sequence[Case] = (),
+    next_page: str = "",
 ) -> str:
     """A page for any other moment; `moment` is a name in `templates/notice_page.html`.
 
-    `more` counts the approver's other cases that wait; `cases` are those that have ended.
+    `more` counts the approver's other cases that wait; `cases` are those that do not wait for them,
+    and the next of these are at `next_page`.
     """
     return _render(
-        "notice_page.html", moment=moment, case=case, approver=approver, more=more, cases=cases
+        "notice_page.html",
+        moment=moment,
+        case=case,
+        approver=approver,
+        more=more,
+        cases=cases,
+        next_page=next_page,
     )
 
 
@@ -312,7 +326,7 @@ def _story(case: Case) -> list[str]:
     several = len(case.keys) != 1
     if case.old_exception:
         before = case.old_exception
-        ticket = f" ({plain(before.ticket)})" if before.ticket else ""
+        ticket = f", ticket {quoted(before.ticket)}" if before.ticket else ""
         sentences.append(
             f"Until {_day(before.until)} {'keys' if several else 'the key'} of this account could "
             f"stay, by a decision of {plain(before.owner, 254)}, for this reason: "
@@ -321,8 +335,7 @@ def _story(case: Case) -> list[str]:
     if case.reopened:
         times = "once" if case.reopened == 1 else f"{case.reopened} times"
         sentences.append(
-            f"Rootsweep has given up on {'these keys' if several else 'this key'} {times} before, "
-            "because nobody settled it."
+            f"Rootsweep has given up on {'these keys' if several else 'this key'} {times} before."
         )
     if case.quarantine_refused:
         sentences.append(

@@ -57,15 +57,16 @@ def begin(
     Raises QuarantineImpossibleError if AWS refuses for good, as where the account has as many
     policies as it can have (five) or the organization lets this account attach none.
     """
-    table.put_item(
+    before: Any = table.put_item(
         Item={
             **quarantine_key(case.account_id),
             "schema": SCHEMA_VERSION,
             "account_id": case.account_id,
             "case_id": case.id,
             "until": iso(until),
-        }
-    )
+        },
+        ReturnValues="ALL_OLD",
+    ).get("Attributes")
     errors = organizations.exceptions
     try:
         policy_id = _find(organizations, policy_name) or _create(organizations, policy_name)
@@ -78,7 +79,8 @@ def begin(
         errors.PolicyTypeNotEnabledException,
         errors.TargetNotFoundException,
     ) as error:
-        table.delete_item(Key=quarantine_key(case.account_id))
+        if before is None:  # Else it may be attached since an earlier attempt.
+            table.delete_item(Key=quarantine_key(case.account_id))
         raise QuarantineImpossibleError(f"account {case.account_id}: {error}") from error
 
 
@@ -102,7 +104,7 @@ def lift_ended(
     for account_id in [*over, *sorted(targets - set(cases_of))]:
         try:
             if policy_id and account_id in targets:
-                organizations.detach_policy(PolicyId=policy_id, TargetId=account_id)
+                _detach(organizations, policy_id, account_id)
         except organizations.exceptions.ClientError as error:
             problem = error
         else:
@@ -112,6 +114,13 @@ def lift_ended(
     if policy_id and targets.isdisjoint(set(cases_of) - set(over)):
         _delete(organizations, policy_id)
     return list(over)
+
+
+def _detach(organizations: OrganizationsClient, policy_id: str, account_id: str) -> None:
+    errors = organizations.exceptions
+    # Somebody else has done it, or the account has left the organization.
+    with contextlib.suppress(errors.PolicyNotAttachedException, errors.TargetNotFoundException):
+        organizations.detach_policy(PolicyId=policy_id, TargetId=account_id)
 
 
 def _forget(table: Table, account_id: str, case_id: str) -> None:

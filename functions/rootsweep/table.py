@@ -82,9 +82,9 @@ def canary_key(release: str) -> Key:
     return {"pk": "CANARY", "sk": release}
 
 
-def kill_switch_key(version: int) -> Key:
+def kill_switch_key(version: str) -> Key:
     """The key of what was told when the kill switch was put to this version."""
-    return {"pk": "KILL_SWITCH", "sk": f"{version}"}
+    return {"pk": "KILL_SWITCH", "sk": version}
 
 
 def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:

@@ -125,6 +125,7 @@ def pages() -> dict[str, str]:
             last_day=LAST_DAY,
             now=NOW,
             more=3,
+            approved=2,
             quarantine="" if name == "climbing" else "14d",
             form=TYPED if error else {},
             error=error,
@@ -144,6 +145,7 @@ def pages() -> dict[str, str]:
             form=TYPED if error else {},
             selected=[known["two"].id] if error else [],
             approved=[known["approved"], known["quarantined"]],
+            more_approved=7,
             error=error,
         )
 
@@ -198,7 +200,10 @@ def pages() -> dict[str, str]:
         "too-late": notice("too_late", "one"),
         "revoked": messages.notice_page("revoked"),
         "past": messages.notice_page(
-            "nothing_waits", cases=[known["decided"], known["remediated"]], approver=APPROVER
+            "nothing_waits",
+            cases=[known["quarantined"], known["decided"], known["remediated"]],
+            approver=APPROVER,
+            next_page="?past=1&after=x",
         ),
         "no-such-link": messages.notice_page("not_found"),
         "expired": messages.notice_page("expired"),

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from rootsweep import approvers, cases
-from rootsweep.accounts import Account, Approver
+from rootsweep import approvers, cases, escalation
+from rootsweep.accounts import Account
 from rootsweep.approvals import Quorum
 from rootsweep.approvers import Link, Thread
 from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
+from rootsweep.directory import Approver
+from rootsweep.escalation import Rung
 from rootsweep.root_access import RootKey, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rootsweep.exceptions import AccountException
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
@@ -24,6 +28,13 @@ FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 ACCOUNT = "333333333333"
 MANAGEMENT = "111111111111"
 APPROVER, DEPUTY, THIRD = "payments-leads@example.com", "deputy@example.com", "third@example.com"
+# Of one rung, without reminders.
+A_WEEK = (Rung(timedelta(days=7), (escalation.APPROVERS,)),)
+# Two weeks: the owners, with reminders on the third, fifth and seventh day, then somebody else too.
+TWO_RUNGS = (
+    Rung(timedelta(days=7), (escalation.APPROVERS,), timedelta(days=2)),
+    Rung(timedelta(days=7), (escalation.DEFAULT_APPROVER,)),
+)
 ONE_PERSON, TWO_PEOPLE = Quorum(1, ""), Quorum(2, "a key was used in the last 90 days")
 FIRST, SECOND = "AKIAEXAMPLE00000001", "AKIAEXAMPLE00000002"
 REMEDIATE = "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate"
@@ -78,6 +89,9 @@ def a_case(keys: Sequence[RootKey] = (a_key(),), **fields: Any) -> Case:
         request_number=1,
         approvers=(APPROVER,),
         asked=frozenset({APPROVER}),
+        ladder_since="2026-03-04T05:06:07Z",
+        answer_by="2026-03-11T05:06:07Z",
+        next_mail_at="2026-03-11T05:06:07Z",
         deadline="2026-03-11T05:06:07Z",
         task_token="a-token",
     )
@@ -101,13 +115,24 @@ def a_link(**fields: Any) -> Link:
     return replace(link, **fields)
 
 
-def open_a_case(table: Any, *, now: datetime = NOW, **account: Any) -> Case:
+def open_a_case(
+    table: Any,
+    *,
+    now: datetime = NOW,
+    ladder: escalation.Ladder = A_WEEK,
+    key_ids: Sequence[str] = (FIRST,),
+    old_exception: AccountException | None = None,
+    **account: Any,
+) -> Case:
     """A case in the table, just opened."""
     return cases.open_case(
         table,
         account=an_account(**account),
         sweep_id="an-earlier-sweep",
         remediate_arn=REMEDIATE,
+        ladder=ladder,
+        key_ids=key_ids,
+        old_exception=old_exception,
         now=now,
         ask_at=now,
     )
@@ -131,12 +156,18 @@ def asked(
     table: Any, case: Case, *approvers: str, now: datetime = NOW, obstacle: Obstacle | None = None
 ) -> Case:
     """The case after these people were noted as its approvers."""
+    is_known = case.ladder_since and case.obstacle == obstacle
+    first = case.first_rung if is_known else case.rung
+    since = datetime.fromisoformat(case.ladder_since) if is_known else now
     return cases.ask(
         table,
         case=case,
         approvers=[Approver(address, "the test") for address in approvers or (APPROVER,)],
+        notes=[],
+        first_rung=first,
+        since=since,
+        position=escalation.position(case.ladder, first=first, since=since, now=now),
         now=now,
-        deadline=now + timedelta(days=7),
         obstacle=obstacle,
         reason="denied" if obstacle else "",
     )
@@ -189,6 +220,7 @@ def with_link(
         approver=approver,
         case_id=case.id,
         request=case.request_number,
+        reminder=case.reminder,
         thread=Thread(message_id="<first@example.com>", subject="the first mail"),
     )
     return case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,18 +22,25 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
     "AWS_DEFAULT_REGION": "eu-west-1",
-    "APPROVAL_TIMEOUT_SECONDS": "604800",
     "APPROVAL_URL": "https://approvals.example.com",
     "APPROVER_TAG": "rootsweep-approver",
     "AUDIT_ROLE_NAME": "rootsweep-audit",
     "BATCH_SIZE": "2",
     "BUCKET": "reports",
+    "CANARY_DELETIONS": "1",
+    "CONFIGURATION_SET": "rootsweep-mails",
     "DEFAULT_APPROVER": "security@example.com",
+    "ESCALATION_POLICY_PARAMETER": "/rootsweep/escalation-policy",
+    "GOVCLOUD_EXCEPTION_REASON": "",
+    "KILL_SWITCH_PARAMETER": "/rootsweep/kill-switch",
     "MAIL_WINDOW_SECONDS": "60",
     "MANUAL_REMOVAL_CHECK_SECONDS": "300",
-    "MANUAL_REMOVAL_TIMEOUT_SECONDS": "604800",
+    "MAX_EXCEPTION_DAYS": "90",
     "PARTITION": "aws",
+    "QUARANTINE": "",
+    "QUARANTINE_POLICY_NAME": "rootsweep-quarantine",
     "REMEDIATE_ARN": "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate",
+    "SCAN_ACCESS": "MemberRole",
     "SECOND_APPROVER": "deputy@example.com",
     "SENDER": "rootsweep@mail.example.com",
     "TABLE": "cases",
@@ -94,6 +102,21 @@ def stub() -> Iterator[Callable[[Any], Stubber]]:
         stubbed.deactivate()
     for stubbed in stubs:
         stubbed.assert_no_pending_responses()
+
+
+@pytest.fixture
+def stop_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, datetime], None]:
+    """Stops the clock of a module at a time."""
+
+    def stop(module: Any, moment: datetime) -> None:
+        class Stopped(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+                return moment.astimezone(tz)
+
+        monkeypatch.setattr(module, "datetime", Stopped)
+
+    return stop
 
 
 @pytest.fixture

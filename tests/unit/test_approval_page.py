@@ -3,8 +3,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
@@ -15,6 +15,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from rootsweep import approvals, approvers, cases, messages
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
+from rootsweep.escalation import Rung
+from rootsweep.exceptions import AccountException
 from rootsweep.root_access import fingerprint
 from rootsweep.table import approver_key, iso, link_key, request_key
 
@@ -29,6 +31,7 @@ from .builders import (
     SECOND,
     THIRD,
     TWO_PEOPLE,
+    TWO_RUNGS,
     a_decision,
     a_key,
     a_waiting_case,
@@ -1606,7 +1609,7 @@ def test_when_nothing_waits_the_page_lists_what_was_lately(table: Any, three: li
     assert contents(table) == before
 
 
-def test_the_past_is_the_latest_cases_only(table: Any) -> None:
+def test_the_past_is_the_latest_cases_and_a_way_to_the_others(table: Any) -> None:
     many = []
     for n in range(FULL + 2):
         opened = NOW - timedelta(days=n)
@@ -1614,9 +1617,12 @@ def test_the_past_is_the_latest_cases_only(table: Any) -> None:
         many.append(with_link(table, case))
         cases.record_outcome(table, case_id=case.id, outcome=Outcome.RESOLVED, reason="", now=NOW)
 
-    links = Page(ask("GET")[1]).links
+    *links, earlier = Page(ask("GET")[1]).links
 
     assert links == [f"?case={case.id}" for case in many[:FULL]]
+    assert earlier == f"?past=1&after={many[FULL - 1].id}"
+    rest = Page(ask("GET", query={"past": "1", "after": many[FULL - 1].id})[1]).links
+    assert rest == [f"?case={case.id}" for case in many[FULL:]]
 
 
 def test_a_good_link_to_nothing_at_all_says_that_nothing_waits(table: Any, case: Case) -> None:
@@ -1663,13 +1669,180 @@ def test_a_case_that_waits_for_removal_by_hand_gives_the_steps_and_no_buttons(
 
 def test_every_notice_has_a_moment_on_this_page() -> None:
     """Each of these is met in one of the tests above or below."""
-    source = (messages._TEMPLATES / "notice_page.html").read_text().partition("outcomes")[0]
+    source = (messages._TEMPLATES / "notice_page.html").read_text()
+    source = source.split("titles = {")[1].split("}")[0]
 
     assert set(re.findall(r'^  "(\w+)": ', source, re.MULTILINE)) == {
         *("recorded", "decided", "ended", "by_hand", "not_yet", "superseded", "not_yours"),
         *("nothing_waits", "not_found", "expired", "revoked", "bad_request", "too_large"),
         *("too_late", "method", "try_again"),
     }
+
+
+# -- exceptions -----------------------------------------------------------------------------------
+
+
+def test_a_ticket_is_recorded_with_the_decline(table: Any, case: Case) -> None:
+    status, html = ask("POST", declining(case, ticket=" JIRA-1 "))
+
+    decision = now_in(table, case).decision
+    assert status == 200
+    assert decision
+    assert (decision.answer, decision.ticket) == (Answer.DECLINED, "JIRA-1")
+    assert Page(html).heading == "Your decision is recorded"
+
+
+@pytest.mark.parametrize("ticket", ["", " \r\n "])
+def test_a_decline_needs_no_ticket(table: Any, case: Case, ticket: str) -> None:
+    assert ask("POST", declining(case, ticket=ticket))[0] == 200
+
+    decision = now_in(table, case).decision
+    assert decision
+    assert decision.ticket == ""
+
+
+def test_several_are_declined_with_one_ticket(table: Any, three: list[Case]) -> None:
+    assert ask("POST", declining_all(three, ticket="JIRA-1"))[0] == 200
+
+    decisions = [now_in(table, case).decision for case in three]
+    assert [each.ticket for each in decisions if each] == ["JIRA-1"] * 3
+
+
+def test_who_filled_in_a_ticket_does_not_delete_the_keys_of_a_list(
+    table: Any, three: list[Case]
+) -> None:
+    status, html = ask("POST", approving_all(three, ticket="JIRA-1"))
+
+    assert status == 422
+    assert "This is for keeping the keys." in Page(html).text
+    assert answers(table, three) == [None] * 3
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("ticket", ["x" * 101, "'" * 5000], ids=["too long", "far too long"])
+def test_a_ticket_that_is_too_long_is_shown_again_with_what_was_typed(
+    table: Any, number: int, ticket: str
+) -> None:
+    chosen = several(table, number)
+    form = (
+        declining_all(chosen, ticket=ticket) if number > 1 else declining(chosen[0], ticket=ticket)
+    )
+
+    status, html = ask("POST", form)
+
+    page = Page(html)
+    assert status == 422
+    assert "The ticket is longer than 100 characters." in page.text
+    # Shown again like that it is still too long.
+    assert page.typed("ticket") == [ticket[:101]]
+    assert page.typed("reason") == ["migrating"]
+    assert answers(table, chosen) == [None] * number
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("days", [1, 30, 365])
+def test_the_last_day_that_the_page_offers_is_one_that_it_takes(
+    table: Any, monkeypatch: pytest.MonkeyPatch, days: int, number: int
+) -> None:
+    monkeypatch.setattr(approval_page, "EXCEPTION_DAYS", days)
+    chosen = several(table, number)
+
+    def decline(until: date) -> tuple[int, str]:
+        fields = {"until": until.isoformat()}
+        return ask(
+            "POST",
+            declining_all(chosen, **fields) if number > 1 else declining(chosen[0], **fields),
+        )
+
+    [field] = [each for each in Page(ask("GET")[1]).all("input") if each.get("type") == "date"]
+    last = date.fromisoformat(field["max"])
+
+    assert last == NOW.date() + timedelta(days=days)
+    status, html = decline(last + timedelta(days=1))
+    assert status == 422
+    assert f"within the next {days} days" in Page(html).text
+    assert answers(table, chosen) == [None] * number
+    assert decline(last)[0] == 200
+    assert answers(table, chosen) == [Answer.DECLINED] * number
+
+
+# -- the ladder -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def climbing(table: Any) -> Case:
+    """A case on the first of two rungs, with a link to it."""
+    return with_link(table, a_waiting_case(table, ladder=TWO_RUNGS))
+
+
+def test_the_page_shows_until_when_one_can_decide_and_what_happens_then(climbing: Case) -> None:
+    page = Page(ask("GET", query={"case": climbing.id})[1])
+
+    assert "Decide by11 March 2026, 05:06 UTC" in page.text.replace("\n", "")
+    assert "Now until 11 March 2026, 05:06 UTC: the approvers of the account" in page.text
+    assert "Then until 18 March 2026, 05:06 UTC: the default approver as well" in page.text
+
+
+def test_who_was_asked_on_the_first_rung_can_decide_on_the_second(
+    table: Any, climbing: Case
+) -> None:
+    form = approving(climbing)
+    asked(table, climbing, APPROVER, DEPUTY, now=NOW + timedelta(days=8))
+
+    page = Page(ask("GET")[1])
+    assert "Before: the approvers of the account" in page.text
+    assert "Now until 18 March 2026, 05:06 UTC: the default approver as well" in page.text
+    # Nor does a reminder make the page out of date that somebody has open.
+    assert ask("POST", form)[0] == 200
+    assert now_in(table, climbing).decision
+
+
+def test_while_a_reminder_is_on_its_way_the_case_takes_decisions(
+    table: Any, climbing: Case
+) -> None:
+    cases.record_evidence(
+        table, case=climbing, keys=climbing.keys, quorum=ONE_PERSON, now=NOW + timedelta(days=2)
+    )
+
+    assert ask("POST", approving(climbing))[0] == 200
+    assert now_in(table, climbing).decision
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("KillSwitchOn", "Your security team has stopped all deletions for now."),
+        ("CanaryPending", "run one at a time"),
+    ],
+)
+def test_who_comes_back_to_a_deletion_that_is_held_up_is_told_why(
+    table: Any, case: Case, held: str, said: str
+) -> None:
+    ask("POST", approving(case))
+    assert said not in ask("GET")[1]
+    cases.record_held(table, case_id=case.id, held=held, now=LATER)
+
+    for status, html in (ask("GET"), ask("POST", approving(case))):
+        page = Page(html)
+        assert status in (200, 409)
+        assert page.heading == "This has been decided"
+        assert said in page.text
+
+    cases.record_deletion_started(table, case_id=case.id, now=LATER)
+    assert said not in ask("GET")[1]
+
+
+@pytest.mark.parametrize("gone", ["the account is CLOSED", "the account has left the organization"])
+def test_who_comes_when_the_account_is_gone_is_told_so(table: Any, case: Case, gone: str) -> None:
+    cases.wake(table, case_id=case.id, account_gone=gone)
+    cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    cases.record_outcome(table, case_id=case.id, outcome=Outcome.RESOLVED, reason=gone, now=LATER)
+
+    for status, html in (ask("GET"), ask("POST", approving(case))):
+        page = Page(html)
+        assert status in (200, 409)
+        assert page.heading == "This case has ended"
+        assert f"{gone.capitalize()}." in page.text
 
 
 # -- hostile names, sizes, failures ---------------------------------------------------------------
@@ -1724,9 +1897,43 @@ def test_a_full_list_stays_small_whatever_the_names(table: Any) -> None:
     assert ask("POST", approving_all(chosen))[0] == 200
 
 
+LONG_DOMAIN = f"{'d' * 60}.{'d' * 60}.{'d' * 60}.com"
+
+
+def test_the_page_of_one_case_stays_small_whatever_its_ladder_and_its_story(table: Any) -> None:
+    """All of it as long as it can be, in characters that have to be escaped."""
+    # A parameter of SSM holds four kilobytes.
+    addresses = [f"{n:02}{chr(39) * 62}@{LONG_DOMAIN}" for n in range(4096 // 250)]
+    rungs = [Rung(timedelta(days=7), ("approvers", address)) for address in addresses[:10]]
+    rungs[-1] = replace(rungs[-1], notify=("approvers", *addresses[10:]))
+    ladder = tuple(rungs)
+    before = AccountException(
+        account_id=ACCOUNT,
+        owner=addresses[0],
+        reason="'" * 1000,
+        until="2026-03-03",
+        fingerprint="f",
+        case_id="c",
+        ticket="'" * 100,
+    )
+    [case] = several(
+        table,
+        1,
+        name="'" * 128,
+        ou="/".join(["&" * 128] * 5),
+        keys=[a_key(last_used_at="2026-03-01T00:00:00+00:00"), a_key(SECOND)],
+        ladder=ladder,
+        old_exception=before,
+    )
+
+    status, html = ask("POST", declining(case, reason="'" * 2000, ticket="'" * 200, until="'" * 50))
+
+    assert status == 422
+    assert len(Page(html).all("li")) == 11
+
+
 def test_a_full_list_stays_small_whatever_the_addresses(table: Any) -> None:
-    domain = f"{'d' * 60}.{'d' * 60}.{'d' * 60}.com"
-    a_full_list(table, [f"{n}{chr(39) * 63}@{domain}" for n in range(4)])
+    a_full_list(table, [f"{n}{chr(39) * 63}@{LONG_DOMAIN}" for n in range(4)])
 
     assert ask("GET")[0] == 200
 

@@ -20,12 +20,12 @@ UNIT = "ou-ab12-payments"
 
 def choice(form: dict[str, str]) -> Choice:
     """The choice that the form makes on the page of a single case."""
-    return approvals.choice_from(form, account_id=ACCOUNT, now=NOW)
+    return approvals.choice_from(form, account_id=ACCOUNT, exception_days=DAYS, now=NOW)
 
 
 def choice_about(selected: int, form: dict[str, str]) -> Choice:
     """The choice that the form makes on the page with a list of cases."""
-    return approvals.choice_from(form, selected=selected, now=NOW)
+    return approvals.choice_from(form, selected=selected, exception_days=DAYS, now=NOW)
 
 
 def refusal(form: dict[str, str], selected: int | None = None) -> FormError:
@@ -97,7 +97,7 @@ def test_whoever_types_the_account_id_approves(typed: str) -> None:
 def test_a_choice_becomes_the_decision_of_one_person_about_exactly_this_evidence() -> None:
     case = a_case([a_key(), a_key(SECOND)])
 
-    assert Choice(Answer.DECLINED, "migrating", "2026-04-01").about(
+    assert Choice(Answer.DECLINED, "migrating", "2026-04-01", "JIRA-1").about(
         case, by=APPROVER, now=NOW
     ) == Decision(
         Answer.DECLINED,
@@ -106,6 +106,7 @@ def test_a_choice_becomes_the_decision_of_one_person_about_exactly_this_evidence
         case.fingerprint,
         "migrating",
         "2026-04-01",
+        "JIRA-1",
     )
 
 
@@ -116,7 +117,7 @@ def test_whoever_types_how_many_are_selected_approves_them(typed: str) -> None:
     assert choice_about(2, form) == Choice(Answer.APPROVED)
 
 
-@pytest.mark.parametrize("field", ["reason", "until"])
+@pytest.mark.parametrize("field", ["reason", "until", "ticket"])
 def test_whoever_filled_in_why_keys_of_a_list_stay_does_not_delete_them(field: str) -> None:
     filled = {"decision": "approve", "count": "2", field: "2026-05-01"}
 
@@ -146,7 +147,7 @@ def test_the_number_of_cases_does_not_stand_in_for_the_account_id_of_a_single_on
     form = {"decision": "approve", "count": "1"}
 
     with pytest.raises(FormError) as error:
-        approvals.choice_from(form, account_id=ACCOUNT, selected=1, now=NOW)
+        approvals.choice_from(form, account_id=ACCOUNT, selected=1, exception_days=DAYS, now=NOW)
 
     assert error.value.field == "account_id"
 
@@ -217,11 +218,34 @@ def test_an_exception_ends_after_today_and_within_ninety_days(days: int) -> None
         assert refusal(declining(until=until)).field == "until"
 
 
-def test_the_last_day_that_the_page_offers_is_one_that_the_form_takes() -> None:
-    last = approvals.last_day_of_exception(NOW.date())
+@pytest.mark.parametrize("days", [1, 30, 365])
+def test_an_exception_is_as_long_as_the_stack_allows_and_no_longer(days: int) -> None:
+    def until(after: int) -> str:
+        form = declining(until=(NOW.date() + timedelta(days=after)).isoformat())
+        return approvals.choice_from(form, account_id=ACCOUNT, exception_days=days, now=NOW).until
 
-    assert last == date(2026, 6, 2)
-    assert choice(declining(until=last.isoformat())).until == "2026-06-02"
+    assert date.fromisoformat(until(days)) == NOW.date() + timedelta(days=days)
+    with pytest.raises(FormError, match=f"within the next {days} days") as error:
+        until(days + 1)
+    assert error.value.field == "until"
+
+
+@pytest.mark.parametrize("selected", [None, 2])
+def test_declining_may_name_a_ticket(selected: int | None) -> None:
+    def ticket(**fields: str) -> str:
+        form = declining(**fields)
+        return (choice(form) if selected is None else choice_about(selected, form)).ticket
+
+    assert ticket() == ticket(ticket="") == ticket(ticket=" \n ") == ""
+    assert ticket(ticket=" JIRA-1\r\n(see wiki) ") == "JIRA-1 (see wiki)"
+    assert ticket(ticket="x" * 100) == "x" * 100
+    assert refusal(declining(ticket="x" * 101), selected).field == "ticket"
+
+
+def test_an_approval_has_no_ticket() -> None:
+    form = {"decision": "approve", "account_id": ACCOUNT, "ticket": "JIRA-1"}
+
+    assert choice(form) == Choice(Answer.APPROVED)
 
 
 def quorum(

@@ -166,11 +166,18 @@ def test_of_the_mails_about_a_case_the_first_is_its_thread_and_the_last_its_numb
     case = a_waiting_case(table)
     for number, thread in ((1, FIRST_MAIL), (3, NEXT_MAIL)):
         approvers.record_mailed(
-            table, approver=APPROVER, case_id=case.id, request=number, thread=thread
+            table,
+            approver=APPROVER,
+            case_id=case.id,
+            request=number,
+            reminder=number + 4,
+            thread=thread,
         )
 
     request = approvers.find_request(table, approver=APPROVER, case_id=case.id)
-    assert request == Request(case.id, mailed=3, asked_at="2026-03-04T05:06:07Z", thread=FIRST_MAIL)
+    assert request == Request(
+        case.id, mailed=3, reminded=7, asked_at="2026-03-04T05:06:07Z", thread=FIRST_MAIL
+    )
 
 
 def test_requests_come_in_the_order_of_the_accounts_and_without_those_that_ended(
@@ -281,3 +288,40 @@ def test_another_failure_of_the_table_is_not_taken_for_a_lock(table: Any) -> Non
         lock(table, "a")
     with pytest.raises(ClientError, match="ResourceNotFound"):
         approvers.unlock_mails(table, approver=APPROVER, holder="a")
+
+
+def test_an_address_that_bounced_counts_as_nobody_for_thirty_days(table: Any) -> None:
+    def has_bounced(now: Any, approver: str = APPROVER) -> bool:
+        return approvers.has_bounced(table, approver=approver, now=now)
+
+    assert not has_bounced(NOW)
+    approvers.record_bounce(table, approver=APPROVER.upper(), reason="550 no such user", now=NOW)
+
+    assert has_bounced(NOW)
+    assert has_bounced(NOW + timedelta(days=30) - SECOND)
+    assert not has_bounced(NOW + timedelta(days=30))
+    assert not has_bounced(NOW, DEPUTY)
+    [item] = contents(table)
+    assert item["bounce"] == "550 no such user"
+
+
+def test_a_bounce_brings_no_revoked_link_back_and_opens_no_lock(table: Any) -> None:
+    save(table)
+    revoke(table, before="2999")
+    lock(table, "a")
+
+    approvers.record_bounce(table, approver=APPROVER, reason="r", now=NOW)
+
+    link = approvers.find_link(table, secret=SECRET, now=NOW)
+    assert link
+    assert link.is_revoked
+    assert not lock(table, "b")
+
+
+def test_a_mail_that_is_sent_again_forgets_no_bounce(table: Any) -> None:
+    approvers.record_bounce(table, approver=APPROVER, reason="r", now=NOW)
+
+    lock(table, "a")
+    approvers.unlock_mails(table, approver=APPROVER, holder="a")
+
+    assert approvers.has_bounced(table, approver=APPROVER, now=NOW)

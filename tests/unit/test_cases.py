@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from boto3.dynamodb.conditions import Attr
 from botocore.exceptions import ClientError
 
-from rootsweep import approvers, cases
+from rootsweep import approvers, cases, exceptions
 from rootsweep.approvals import Quorum
 from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, NotApprovedError
+from rootsweep.escalation import Rung
+from rootsweep.exceptions import AccountException
 from rootsweep.root_access import fingerprint
 from rootsweep.table import SCHEMA_VERSION, open_case_key
 
 from .builders import (
+    A_WEEK,
     ACCOUNT,
     APPROVER,
     DEPUTY,
@@ -27,6 +30,7 @@ from .builders import (
     SECOND,
     THIRD,
     TWO_PEOPLE,
+    TWO_RUNGS,
     a_case,
     a_decided_case,
     a_decision,
@@ -146,6 +150,194 @@ def test_a_case_as_it_was_written_before_quorums_needs_one_person_and_has_asked_
     assert (case.approvers, case.asked, case.approvals) == ((), frozenset(), ())
     assert case.obstacle is None
     assert not case.is_decidable
+
+
+def test_a_case_as_it_was_written_before_ladders_has_the_week_that_it_had(table: Any) -> None:
+    case = a_decided_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    new = [
+        *("ladder", "rung", "first_rung", "ladder_since", "reminder"),
+        *("answer_by", "next_mail_at", "reopened", "approver_notes"),
+    ]
+    table.update_item(
+        Key={"pk": f"CASE#{case.id}", "sk": "CASE"},
+        UpdateExpression=f"REMOVE {', '.join(new)}, decision.ticket, approvals[0].ticket",
+    )
+
+    old = cases.load(table, case_id=case.id)
+
+    assert old.deadline == old.answer_by == old.next_mail_at == case.deadline
+    assert (old.ladder, old.rung, old.reminder) == (A_WEEK, 0, 0)
+    assert (old.reopened, old.old_exception, old.account_gone) == (0, None, "")
+    assert (old.approvals, old.decision) == (case.approvals, case.decision)
+    assert old.early_reminder(LATER) is None
+    ended = end(table, old, Outcome.ESCALATED)
+    assert open_a_case(table, now=LATER).reopened == 1
+    assert ended.outcome == Outcome.ESCALATED
+
+
+def test_a_case_as_it_was_written_before_ladders_can_be_asked_about_again(table: Any) -> None:
+    case = a_waiting_case(table)
+    table.update_item(
+        Key={"pk": f"CASE#{case.id}", "sk": "CASE"},
+        UpdateExpression="REMOVE ladder, rung, first_rung, ladder_since, reminder",
+    )
+
+    after = asked(table, cases.load(table, case_id=case.id), now=LATER)
+
+    assert after.ladder_since == "2026-03-05T05:06:07Z"
+    assert after.request_number == 1
+
+
+# -- the ladder -----------------------------------------------------------------------------------
+
+
+def test_a_case_keeps_its_ladder_and_where_it_stands(table: Any) -> None:
+    exception = AccountException(ACCOUNT, APPROVER, "r", "2026-03-01", "f", "c", "t", "w")
+    case = open_a_case(table, ladder=TWO_RUNGS, old_exception=exception)
+
+    first = asked(table, case)
+    later = asked(table, first, now=NOW + timedelta(days=9))
+
+    assert case.ladder == TWO_RUNGS
+    assert first.old_exception == later.old_exception == exception
+    assert (first.rung, first.reminder, first.first_rung) == (0, 0, 0)
+    assert first.ladder_since == later.ladder_since == "2026-03-04T05:06:07Z"
+    assert (first.next_mail_at, first.answer_by, first.deadline) == (
+        "2026-03-06T05:06:07Z",
+        "2026-03-11T05:06:07Z",
+        "2026-03-18T05:06:07Z",
+    )
+    assert (later.rung, later.reminder) == (1, 4)
+    assert later.next_mail_at == later.answer_by == later.deadline == first.deadline
+
+
+def test_other_keys_end_the_climb_and_the_rung_stays(table: Any) -> None:
+    case = asked(table, open_a_case(table, ladder=TWO_RUNGS))
+    case = asked(table, case, now=NOW + timedelta(days=9))
+
+    after = gathered(table, case, [a_key(SECOND)])
+
+    assert (after.ladder_since, after.deadline, after.rung) == ("", "", 1)
+    assert after.early_reminder(LATER) is None
+
+
+GIVEN_UP = [Outcome.ESCALATED, Outcome.FAILED]
+
+
+def given_up(
+    table: Any, outcome: Outcome = Outcome.ESCALATED, keys: Any = (FIRST,), days: int = 9
+) -> Case:
+    """A case that climbed to the second rung and ended."""
+    case = a_waiting_case(table, ladder=TWO_RUNGS, keys=[a_key(id) for id in keys])
+    return end(table, asked(table, case, now=NOW + timedelta(days=days)), outcome)
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_only_a_case_that_was_given_up_is_taken_up_where_it_ended(
+    table: Any, outcome: Outcome
+) -> None:
+    given_up(table, outcome)
+
+    case = open_a_case(table, ladder=TWO_RUNGS, now=LATER)
+
+    assert (case.rung, case.reopened) == ((1, 1) if outcome in GIVEN_UP else (0, 0))
+    assert asked(table, case).first_rung == case.rung
+
+
+def test_it_is_counted_how_often_in_a_row_a_case_was_given_up(table: Any) -> None:
+    counts = []
+    for number, outcome in enumerate([*GIVEN_UP, Outcome.RESOLVED, Outcome.ESCALATED]):
+        case = open_a_case(table, ladder=TWO_RUNGS, now=NOW + timedelta(hours=number))
+        counts.append(case.reopened)
+        end(table, case, outcome)
+    counts.append(open_a_case(table, now=LATER).reopened)
+
+    assert counts == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "goes_on"),
+    [
+        ((FIRST,), (FIRST,), True),
+        ((FIRST, SECOND), (SECOND,), True),
+        ((FIRST,), (FIRST, SECOND), True),
+        ((FIRST,), (SECOND,), False),
+        ((FIRST, SECOND), ("AKIAEXAMPLE00000003",), False),
+        # Nobody knows which keys there are or were.
+        ((), (FIRST,), True),
+        ((FIRST,), (), True),
+        ((), (), True),
+    ],
+)
+def test_other_keys_than_before_begin_on_the_first_rung(
+    table: Any, before: Any, now: Any, goes_on: bool
+) -> None:
+    given_up(table, keys=before)
+
+    case = open_a_case(table, ladder=TWO_RUNGS, key_ids=now, now=LATER)
+
+    assert (case.rung, case.reopened) == ((1, 1) if goes_on else (0, 0))
+
+
+def test_a_ladder_that_is_shorter_by_now_goes_on_at_its_end(table: Any) -> None:
+    given_up(table)
+
+    case = open_a_case(table, ladder=A_WEEK, now=LATER)
+
+    assert (case.rung, case.reopened) == (0, 1)
+
+
+def test_it_is_known_how_the_last_case_of_an_account_ended(table: Any) -> None:
+    case = given_up(table)
+    open_a_case(table, id="333333333334")
+
+    assert table.get_item(Key={"pk": f"ACCOUNT#{ACCOUNT}", "sk": "LAST_CASE"})["Item"] == {
+        "pk": f"ACCOUNT#{ACCOUNT}",
+        "sk": "LAST_CASE",
+        "schema": SCHEMA_VERSION,
+        "case_id": case.id,
+        "outcome": "ESCALATED",
+        "rung": 1,
+        "reopened": 0,
+        "key_ids": [FIRST],
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "early"),
+    [
+        (timedelta(0), None),
+        # Six hours before a reminder that comes every two days.
+        (timedelta(days=2, hours=-6, seconds=-1), None),
+        (timedelta(days=2, hours=-6), 1),
+        (timedelta(days=2), 1),
+        (timedelta(days=4), 2),
+        (timedelta(days=6), 3),
+        # The first mail of the next rung, a day after the last reminder.
+        (timedelta(days=7, hours=-6, seconds=-1), 3),
+        (timedelta(days=7), 4),
+        # The end of the ladder is no mail.
+        (timedelta(days=14, seconds=-1), 4),
+        (timedelta(days=14), 4),
+    ],
+)
+def test_a_reminder_that_is_nearly_due_is_known(
+    table: Any, after: timedelta, early: int | None
+) -> None:
+    case = asked(table, open_a_case(table, ladder=TWO_RUNGS))
+
+    assert case.early_reminder(NOW + after) == early
+
+
+def test_a_reminder_is_near_in_the_last_quarter_of_a_short_wait(table: Any) -> None:
+    ladder = (Rung(timedelta(hours=2), ("approvers",), timedelta(hours=1)),)
+    case = asked(table, open_a_case(table, ladder=ladder))
+
+    times = [44, 45, 60, 119, 120]
+    early = [case.early_reminder(NOW + timedelta(minutes=each)) for each in times]
+    assert early == [None, 1, 1, 1, 1]
+    second = asked(table, case, now=NOW + timedelta(hours=1))
+    assert second.early_reminder(NOW + timedelta(minutes=119)) is None
 
 
 def test_a_waiting_case_holds_evidence_token_approvers_and_deadline(table: Any) -> None:
@@ -934,10 +1126,22 @@ def test_a_transaction_in_bad_timing_is_not_taken_for_an_ended_case(
         lambda table, case: asked(table, case, obstacle=Obstacle.MANAGEMENT_ACCOUNT),
         lambda table, case: cases.await_approval(table, case_id=case.id, task_token="t"),
         lambda table, case: cases.close_to_decisions(table, case_id=case.id, now=LATER),
+        lambda table, case: cases.record_held(table, case_id=case.id, held="h", now=LATER),
+        lambda table, case: cases.record_canary(table, case_id=case.id, release="r"),
         lambda table, case: cases.record_deletion_started(table, case_id=case.id, now=LATER),
         lambda table, case: cases.record_deleted(table, case_id=case.id, key_id=FIRST, now=LATER),
     ],
-    ids=["evidence", "approval", "removal", "token", "close", "deletion", "deleted"],
+    ids=[
+        "evidence",
+        "approval",
+        "removal",
+        "token",
+        "close",
+        "held",
+        "canary",
+        "deletion",
+        "deleted",
+    ],
 )
 def test_nothing_is_written_into_a_case_that_has_ended_or_never_was(
     table: Any, write: Callable[[Any, Case], Any]
@@ -960,6 +1164,60 @@ def test_another_failure_of_the_table_is_not_taken_for_an_ended_case(table: Any)
 
     with pytest.raises(ClientError, match="ResourceNotFound"):
         cases.await_approval(table, case_id=case.id, task_token="t")
+
+
+def test_what_holds_a_deletion_up_is_known_since_when_until_it_begins(table: Any) -> None:
+    case = a_decided_case(table)
+
+    for held, now in (("KillSwitchOn", NOW), ("CanaryPending", LATER)):
+        waiting = cases.record_held(table, case_id=case.id, held=held, now=now)
+        assert (waiting.held, waiting.held_since) == (held, "2026-03-04T05:06:07Z")
+    cases.record_deletion_started(table, case_id=case.id, now=LATER)
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.held, after.held_since) == ("", "")
+    assert after.deletion_started_at == "2026-03-05T05:06:07Z"
+
+
+def test_a_deletion_that_goes_on_started_when_it_started(table: Any) -> None:
+    case = a_decided_case(table)
+
+    for now in (NOW, LATER):
+        cases.record_deletion_started(table, case_id=case.id, now=now)
+
+    assert cases.load(table, case_id=case.id).deletion_started_at == "2026-03-04T05:06:07Z"
+
+
+def test_other_keys_are_held_up_by_nothing(table: Any) -> None:
+    case = a_decided_case(table)
+    cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+
+    after = gathered(table, case, [a_key(SECOND)])
+
+    assert (after.held, after.held_since) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "is_deleting"),
+    [
+        (lambda table: a_decided_case(table), True),
+        (lambda table: a_decided_case(table, Answer.DECLINED), False),
+        (lambda table: a_waiting_case(table), False),
+        (lambda table: gathered(table, a_decided_case(table), [a_key(SECOND)]), False),
+        (
+            lambda table: asked(
+                table, a_decided_case(table), obstacle=Obstacle.ROOT_SESSION_DENIED
+            ),
+            False,
+        ),
+        (lambda table: end(table, a_decided_case(table)), False),
+    ],
+    ids=["approved", "declined", "waiting", "other keys", "by hand", "ended"],
+)
+def test_keys_are_being_deleted_from_the_approval_to_the_end(
+    table: Any, make: Any, is_deleting: bool
+) -> None:
+    assert make(table).is_deleting is is_deleting
 
 
 def test_deleted_keys_are_recorded_one_after_the_other(table: Any) -> None:
@@ -1085,30 +1343,63 @@ def test_declined_keys_are_excepted_until_the_day_and_no_longer(table: Any) -> N
     case = a_decided_case(table, Answer.DECLINED)
     end(table, case, Outcome.DECLINED)
 
-    last_day = NOW.replace(month=5, day=1, hour=23)
-    exception = cases.find_exception(table, account_id=ACCOUNT, now=last_day)
+    exception = exceptions.find(table, account_id=ACCOUNT)
     assert exception
     assert exception.owner == APPROVER
     assert exception.reason == "migrating in May"
     assert exception.until == "2026-05-01"
     assert exception.fingerprint == case.fingerprint
     assert exception.case_id == case.id
-    next_day = NOW.replace(month=5, day=2, hour=0)
-    assert cases.find_exception(table, account_id=ACCOUNT, now=next_day) is None
-    assert cases.find_exception(table, account_id="333333333334", now=NOW) is None
+    assert exception.is_in_force(date(2026, 5, 1))
+    assert not exception.is_in_force(date(2026, 5, 2))
+    assert exceptions.find(table, account_id="333333333334") is None
 
 
 @pytest.mark.parametrize("outcome", [end for end in ENDS if end != Outcome.DECLINED])
 def test_only_a_declined_case_leaves_an_exception(table: Any, outcome: Outcome) -> None:
     end(table, a_decided_case(table, Answer.DECLINED), outcome)
 
-    assert cases.find_exception(table, account_id=ACCOUNT, now=NOW) is None
+    assert exceptions.find(table, account_id=ACCOUNT) is None
+
+
+def test_an_exception_has_the_ticket_of_the_decision(table: Any) -> None:
+    case = a_waiting_case(table)
+    decision = a_decision(case, Answer.DECLINED, ticket="JIRA-1")
+    end(table, cases.decide(table, case=case, decision=decision), Outcome.DECLINED)
+
+    exception = exceptions.find(table, account_id=ACCOUNT)
+    assert exception
+    assert exception.ticket == "JIRA-1"
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_an_exception_goes_when_the_keys_are_gone_and_not_before(
+    table: Any, outcome: Outcome
+) -> None:
+    end(table, a_decided_case(table, Answer.DECLINED), Outcome.DECLINED)
+    before = exceptions.find(table, account_id=ACCOUNT)
+    assert before
+
+    end(table, a_waiting_case(table, now=LATER), outcome)
+
+    gone = outcome in (Outcome.REMEDIATED, Outcome.RESOLVED)
+    assert exceptions.find(table, account_id=ACCOUNT) == (None if gone else before)
+
+
+def test_a_later_exception_takes_the_place_of_the_one_before(table: Any) -> None:
+    for now in (NOW, LATER):
+        case = a_decided_case(table, Answer.DECLINED, now=now)
+        end(table, case, Outcome.DECLINED)
+
+    exception = exceptions.find(table, account_id=ACCOUNT)
+    assert exception
+    assert (exception.case_id, exception.warned_at) == (case.id, "")
 
 
 def test_a_declined_outcome_without_a_decision_leaves_no_exception(table: Any) -> None:
     end(table, a_waiting_case(table), Outcome.DECLINED)
 
-    assert cases.find_exception(table, account_id=ACCOUNT, now=NOW) is None
+    assert exceptions.find(table, account_id=ACCOUNT) is None
 
 
 def test_several_cases_are_loaded_in_the_order_that_was_asked_for(table: Any) -> None:
@@ -1163,6 +1454,7 @@ def test_every_item_says_which_version_of_the_schema_it_has(table: Any) -> None:
         "APPROVER",
         "CASE",
         "EXCEPTION",
+        "LAST_CASE",
         "LINK",
         "REQUEST",
     }
@@ -1213,10 +1505,46 @@ def test_a_case_that_does_not_wait_for_people_is_not_woken(table: Any, make: Any
     assert contents(table) == before
 
 
-def test_a_case_that_waits_for_a_removal_by_hand_is_not_woken(table: Any) -> None:
-    case = asked(table, a_waiting_case(table), obstacle=Obstacle.MANAGEMENT_ACCOUNT)
+@pytest.mark.parametrize("make", [open_a_case, a_waiting_case, a_decided_case])
+def test_a_case_that_waits_for_a_removal_by_hand_is_woken(table: Any, make: Any) -> None:
+    case = asked(table, make(table), obstacle=Obstacle.MANAGEMENT_ACCOUNT)
 
-    assert not cases.wake(table, case_id=case.id)
+    assert cases.wake(table, case_id=case.id)
+    assert cases.load(table, case_id=case.id).woken
+
+
+@pytest.mark.parametrize("make", [open_a_case, a_waiting_case, a_decided_case])
+def test_a_removal_by_hand_hears_that_the_account_is_gone(table: Any, make: Any) -> None:
+    case = asked(table, make(table), obstacle=Obstacle.ROOT_SESSION_DENIED)
+
+    assert cases.wake(table, case_id=case.id, account_gone="the account is CLOSED")
+    assert cases.load(table, case_id=case.id).account_gone == "the account is CLOSED"
+
+
+def test_whoever_is_asked_anew_is_not_woken_any_more(table: Any) -> None:
+    case = asked(table, open_a_case(table), obstacle=Obstacle.MANAGEMENT_ACCOUNT)
+    cases.wake(table, case_id=case.id)
+
+    assert not asked(table, case, DEPUTY, obstacle=Obstacle.MANAGEMENT_ACCOUNT).woken
+
+
+def test_a_case_whose_account_is_gone_does_not_look_again(table: Any) -> None:
+    case = a_waiting_case(table)
+    assert cases.wake(table, case_id=case.id)
+    assert cases.wake(table, case_id=case.id, account_gone="the account is CLOSED")
+
+    assert not cases.was_woken(table, case_id=case.id)
+    closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    assert (closed.account_gone, closed.decision) == ("the account is CLOSED", None)
+    assert not closed.is_decidable
+
+
+def test_to_be_woken_again_does_not_bring_a_gone_account_back(table: Any) -> None:
+    case = a_waiting_case(table)
+    cases.wake(table, case_id=case.id, account_gone="the account is CLOSED")
+
+    assert cases.wake(table, case_id=case.id)
+    assert cases.load(table, case_id=case.id).account_gone == "the account is CLOSED"
 
 
 def test_a_case_was_woken_however_often_one_asks_until_its_evidence_is_gathered(

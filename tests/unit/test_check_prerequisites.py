@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import check_prerequisites
@@ -21,6 +22,11 @@ ARN = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:a"
 STARTED = "2026-03-04T05:06:07.123Z"
 SENDER = "rootsweep@mail.example.com"
 DOMAIN = "mail.example.com"
+PARAMETER = "/rootsweep/escalation-policy"
+POLICY = [
+    {"after": "7d", "notify": ["approvers"], "remind_every": "2d"},
+    {"after": "12h", "notify": ["default_approver", "ciso@example.com"]},
+]
 
 
 def run(given: Any) -> dict[str, Any]:
@@ -58,10 +64,25 @@ def with_identity(stubbed: Stubber, identity: str, verified: bool | None) -> Non
         )
 
 
+def with_sender(stub: Stub) -> None:
+    with_identity(stub(check_prerequisites.ses), SENDER, verified=True)
+
+
+def with_policy(stub: Stub, text: str = json.dumps(POLICY)) -> None:
+    stub(check_prerequisites.ssm).add_response(
+        "get_parameter", {"Parameter": {"Value": text}}, {"Name": PARAMETER}
+    )
+
+
+def with_audit_by_root_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_prerequisites, "USES_MEMBER_ROLE", False)
+
+
 def test_a_sweep_that_can_do_its_work_gets_an_id(stub: Stub) -> None:
     with_organization(stub)
     with_features(stub, "RootSessions", "RootCredentialsManagement")
-    with_identity(stub(check_prerequisites.ses), SENDER, verified=True)
+    with_sender(stub)
+    with_policy(stub)
 
     request = run({"accounts": [ACCOUNT]})
 
@@ -70,6 +91,10 @@ def test_a_sweep_that_can_do_its_work_gets_an_id(stub: Stub) -> None:
         "accounts": (ACCOUNT,),
         "organizational_units": (),
         "detect_only": False,
+        "escalation_policy": [
+            {"after_seconds": 604800, "notify": ["approvers"], "remind_every_seconds": 172800},
+            {"after_seconds": 43200, "notify": ["default_approver", "ciso@example.com"]},
+        ],
         "started_at": STARTED,
     }
 
@@ -83,10 +108,12 @@ def test_a_malformed_request_is_refused_before_anything_is_called(stub: Stub) ->
 
 def test_detecting_needs_an_organization_and_nothing_else(stub: Stub) -> None:
     with_organization(stub)
-    stub(check_prerequisites.iam)
-    stub(check_prerequisites.ses)
+    for client in (check_prerequisites.iam, check_prerequisites.ses, check_prerequisites.ssm):
+        stub(client)
 
-    assert run({"detect_only": True})["detect_only"] is True
+    request = run({"detect_only": True})
+
+    assert (request["detect_only"], request["escalation_policy"]) == (True, [])
 
 
 def test_without_an_organization_there_is_nothing_to_sweep(stub: Stub) -> None:
@@ -115,13 +142,31 @@ def test_an_organization_without_all_features_is_refused(stub: Stub, features: s
 
 
 @pytest.mark.parametrize("features", [[], ["RootSessions"]])
-def test_without_root_credentials_management_no_key_could_be_deleted(
-    stub: Stub, features: list[str]
+def test_without_root_credentials_management_no_root_session_could_check_an_account(
+    stub: Stub, features: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with_audit_by_root_sessions(monkeypatch)
     with_organization(stub)
     with_features(stub, *features)
 
     assert "enable-organizations-root-credentials-management" in refusal()
+
+
+@pytest.mark.parametrize("features", [[], ["RootSessions"], None])
+def test_where_a_member_role_checks_the_accounts_keys_are_found_and_removed_by_hand(
+    stub: Stub, features: list[str] | None
+) -> None:
+    with_organization(stub)
+    if features is None:
+        stub(check_prerequisites.iam).add_client_error(
+            "list_organizations_features", "ServiceAccessNotEnabledException"
+        )
+    else:
+        with_features(stub, *features)
+    with_sender(stub)
+    with_policy(stub)
+
+    assert run({})["sweep_id"]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +180,9 @@ def test_without_root_credentials_management_no_key_could_be_deleted(
     ],
 )
 def test_what_is_missing_for_root_sessions_is_said_with_the_command(
-    stub: Stub, code: str, advice: str
+    stub: Stub, code: str, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with_audit_by_root_sessions(monkeypatch)
     with_organization(stub)
     stub(check_prerequisites.iam).add_client_error("list_organizations_features", code)
 
@@ -153,6 +199,7 @@ def test_the_address_or_its_domain_has_to_be_verified(
     with_identity(stubbed, SENDER, address)
     if not address:
         with_identity(stubbed, DOMAIN, domain)
+    with_policy(stub)
 
     assert run({})["sweep_id"]
 
@@ -168,6 +215,51 @@ def test_a_sender_that_nobody_verified_is_refused_with_the_command(
     with_identity(stubbed, DOMAIN, domain)
 
     assert f"create-email-identity --email-identity {SENDER}" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "it must be a list of at least one rung"),
+        ('[{"after": "7d"}]', "rung 1: notify: is missing"),
+        ('[{"after": "7 days", "notify": ["approvers"]}]', "rung 1: after: '7 days' is not"),
+    ],
+)
+def test_an_escalation_policy_that_cannot_be_used_is_refused_with_what_is_wrong(
+    stub: Stub, text: str, wrong: str
+) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    with_sender(stub)
+    with_policy(stub, text)
+
+    message = refusal()
+
+    assert f"The escalation policy {PARAMETER} cannot be used: {wrong}" in message
+    assert f"aws ssm put-parameter --overwrite --name {PARAMETER}" in message
+
+
+def test_an_escalation_policy_that_is_missing_is_named_with_the_command(stub: Stub) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    with_sender(stub)
+    stub(check_prerequisites.ssm).add_client_error("get_parameter", "ParameterNotFound")
+
+    message = refusal()
+
+    assert f"There is no escalation policy {PARAMETER}" in message
+    assert "put-parameter" in message
+
+
+def test_a_hiccup_of_ssm_is_no_missing_prerequisite(stub: Stub) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    with_sender(stub)
+    stub(check_prerequisites.ssm).add_client_error("get_parameter", "ThrottlingException")
+
+    with pytest.raises(ClientError, match="Throttling"):
+        run({})
 
 
 def test_a_hiccup_of_ses_is_no_missing_prerequisite(stub: Stub) -> None:

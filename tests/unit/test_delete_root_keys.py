@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import delete_root_keys
 import pytest
+import record_outcome
 from botocore.exceptions import ClientError
 
 from rootsweep import cases, root_access
 from rootsweep.cases import Answer, Obstacle, Outcome
-from rootsweep.errors import KeysChangedError, NotApprovedError, RootSessionDeniedError
+from rootsweep.errors import (
+    CanaryPendingError,
+    CaseEndedError,
+    KeysChangedError,
+    KillSwitchOnError,
+    NotApprovedError,
+    RootSessionDeniedError,
+)
 
 from .builders import (
     ACCOUNT,
@@ -25,11 +33,13 @@ from .builders import (
     a_decision,
     a_key,
     a_waiting_case,
+    an_error,
     asked,
     contents,
     item_of,
     open_a_case,
 )
+from .kill_switch import KillSwitch
 from .root_sessions import RootUser
 
 if TYPE_CHECKING:
@@ -45,6 +55,13 @@ def root(monkeypatch: pytest.MonkeyPatch) -> RootUser:
     monkeypatch.setattr(root_access, "delete_session", user.delete_session)
     monkeypatch.setattr(root_access, "audit_session", user.no_session)
     return user
+
+
+@pytest.fixture(autouse=True)
+def switch(monkeypatch: pytest.MonkeyPatch) -> KillSwitch:
+    switch = KillSwitch()
+    monkeypatch.setattr(delete_root_keys, "ssm", switch)
+    return switch
 
 
 def delete(case: cases.Case) -> dict[str, Any]:
@@ -295,3 +312,181 @@ def test_a_key_that_was_used_between_two_deletions_is_left_for_two_people(
 
     assert [key.id for key in root.keys] == [SECOND]
     assert recorded(table, case) == [FIRST]
+
+
+# -- the kill switch ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["on", "", "OFF", "off ", "of", "false"])
+def test_with_the_kill_switch_on_not_even_a_session_is_opened(
+    table: Any, root: RootUser, switch: KillSwitch, value: str
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    before = contents(table)
+    switch.put(value)
+
+    with pytest.raises(KillSwitchOnError):
+        delete(case)
+
+    assert root.calls == []
+    assert contents(table) == before
+    switch.put("off")
+    assert delete(case) == {"deleted_key_ids": [FIRST, SECOND]}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [an_error("ParameterNotFound", "GetParameter"), an_error("AccessDenied", "GetParameter")],
+)
+def test_a_kill_switch_that_cannot_be_read_is_on(
+    table: Any, root: RootUser, switch: KillSwitch, error: Exception
+) -> None:
+    switch.fails_with = error
+
+    with pytest.raises(KillSwitchOnError, match="could not be read"):
+        delete(a_decided_case(table, keys=root.keys))
+
+    assert root.calls == []
+
+
+def test_a_kill_switch_that_is_thrown_between_two_keys_saves_the_second(
+    table: Any, root: RootUser, switch: KillSwitch
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    switch.before_reading = lambda: switch.put("on") if FIRST in root.calls else None
+
+    with pytest.raises(KillSwitchOnError):
+        delete(case)
+
+    assert [key.id for key in root.keys] == [SECOND]
+    assert recorded(table, case) == [FIRST]
+    assert cases.load(table, case_id=case.id).deletion_started_at
+    switch.before_reading = lambda: None
+    switch.put("off")
+    assert delete(case) == {"deleted_key_ids": [SECOND]}
+    assert recorded(table, case) == [FIRST, SECOND]
+
+
+def test_a_kill_switch_that_is_thrown_while_the_keys_are_read_saves_all(
+    table: Any, root: RootUser, switch: KillSwitch
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    switch.before_reading = lambda: switch.put("on") if root.calls else None
+
+    with pytest.raises(KillSwitchOnError):
+        delete(case)
+
+    assert root.calls == ["delete"]
+    assert recorded(table, case) == []
+
+
+# -- the canary -----------------------------------------------------------------------------------
+
+
+def of_another_account(table: Any, root: RootUser) -> cases.Case:
+    """An approved case whose keys `root` has from now on."""
+    root.account_id = "333333333334"
+    root.keys = [a_key(FIRST)]
+    return a_decided_case(table, id=root.account_id, keys=root.keys)
+
+
+def end(case: cases.Case, outcome: Outcome) -> None:
+    record_outcome.handler({"case_id": case.id, "outcome": outcome, "reason": "r"}, None)
+
+
+def test_until_the_first_deletion_is_confirmed_the_next_one_waits(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    delete(case)
+    other = of_another_account(table, root)
+    root.calls.clear()
+
+    with pytest.raises(CanaryPendingError, match=case.id):
+        delete(other)
+
+    assert root.calls == ["delete"]
+    assert recorded(table, other) == []
+    assert not cases.load(table, case_id=other.id).deletion_started_at
+    end(case, Outcome.REMEDIATED)
+    assert delete(other) == {"deleted_key_ids": [FIRST]}
+
+
+def test_after_a_first_deletion_that_failed_the_next_one_is_the_first(
+    table: Any, root: RootUser
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    delete(case)
+    end(case, Outcome.FAILED)
+    other = of_another_account(table, root)
+    delete(other)
+    third = of_a_third_account(table, root)
+
+    with pytest.raises(CanaryPendingError, match=other.id):
+        delete(third)
+
+
+def of_a_third_account(table: Any, root: RootUser) -> cases.Case:
+    case = a_decided_case(table, id="333333333335", keys=[a_key(FIRST)])
+    root.account_id, root.keys = case.account_id, [a_key(FIRST)]
+    return case
+
+
+def test_a_deletion_that_is_tried_again_keeps_its_place(table: Any, root: RootUser) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    root.fails_to_delete = {FIRST}
+    with pytest.raises(ClientError, match="ServiceFailure"):
+        delete(case)
+    root.fails_to_delete = set()
+
+    assert delete(case) == {"deleted_key_ids": [FIRST, SECOND]}
+
+
+def test_keys_that_are_gone_already_need_no_place(table: Any, root: RootUser) -> None:
+    delete(a_decided_case(table, keys=root.keys))
+    other = of_another_account(table, root)
+    root.keys = []
+
+    assert delete(other) == {"deleted_key_ids": []}
+
+
+def test_a_new_release_has_a_first_deletion_of_its_own(
+    table: Any, root: RootUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    delete(case)
+    end(case, Outcome.REMEDIATED)
+    monkeypatch.setattr(delete_root_keys, "RELEASE", "the-next")
+    other = of_another_account(table, root)
+    delete(other)
+
+    with pytest.raises(CanaryPendingError, match=other.id):
+        delete(of_a_third_account(table, root))
+
+
+def test_without_canary_deletions_nobody_waits(
+    table: Any, root: RootUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delete_root_keys, "CANARY_DELETIONS", 0)
+    delete(a_decided_case(table, keys=root.keys))
+
+    assert delete(of_another_account(table, root)) == {"deleted_key_ids": [FIRST]}
+    assert not [item for item in contents(table) if item["pk"] == "CANARY"]
+
+
+def test_a_case_that_ends_this_very_moment_deletes_nothing(
+    table: Any, root: RootUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    delete_session = root.delete_session
+
+    def too_late(*args: Any, **given: Any) -> RootUser:
+        end(case, Outcome.FAILED)
+        return delete_session(*args, **given)
+
+    monkeypatch.setattr(root_access, "delete_session", too_late)
+
+    with pytest.raises(CaseEndedError):
+        delete(case)
+
+    assert root.calls == ["delete"]

@@ -19,6 +19,8 @@ EVERYONE = [
     an_account("333333333334"),
 ]
 
+POLICY = [{"after_seconds": 60, "notify": ["approvers"]}]
+
 
 @pytest.fixture(autouse=True)
 def organization(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,7 @@ def run(**fields: Any) -> dict[str, Any]:
         "accounts": [],
         "organizational_units": [],
         "detect_only": False,
+        "escalation_policy": POLICY,
         "sweep_id": "a-sweep",
         "started_at": "2026-03-04T05:06:07Z",
         **fields,
@@ -47,6 +50,7 @@ def test_everyone_is_listed_and_those_to_check_are_cut_into_batches(s3: Any) -> 
         "sweep_id": "a-sweep",
         "started_at": "2026-03-04T05:06:07Z",
         "detect_only": False,
+        "escalation_policy": POLICY,
         "accounts": 4,
         "batches": "sweeps/a-sweep/batches.jsonl",
     }
@@ -57,6 +61,20 @@ def test_everyone_is_listed_and_those_to_check_are_cut_into_batches(s3: Any) -> 
 def test_only_the_accounts_that_were_asked_for_are_checked(s3: Any) -> None:
     assert run(accounts=["333333333333"])["accounts"] == 1
     assert batches(s3) == [["333333333333"]]
+
+
+@pytest.mark.parametrize("fields", [{}, {"accounts": ["333333333333"]}])
+def test_whatever_was_asked_for_it_is_known_which_accounts_there_are(
+    s3: Any, fields: dict[str, Any]
+) -> None:
+    run(**fields)
+
+    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_organization() == {
+        "333333333331": "ACTIVE",
+        "333333333332": "CLOSED",
+        "333333333333": "ACTIVE",
+        "333333333334": "ACTIVE",
+    }
 
 
 @pytest.mark.parametrize(

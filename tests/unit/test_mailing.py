@@ -20,7 +20,9 @@ from .builders import (
     NOW,
     ONE_PERSON,
     SECOND,
+    THIRD,
     TWO_PEOPLE,
+    TWO_RUNGS,
     a_decision,
     a_gathered_case,
     a_key,
@@ -87,6 +89,7 @@ def post(table: Any, mailbox: Any) -> Post:
         table=table,
         ses=mailbox,
         sender="rootsweep@mail.example.com",
+        configuration_set="rootsweep-mails",
         approval_url="https://approvals.example.com",
     )
 
@@ -142,6 +145,7 @@ def test_one_mail_tells_about_all_cases_and_the_others_find_that_it_was_done(
 
     assert mailbox.recipients == [APPROVER]
     assert mailbox.sent[0]["FromEmailAddress"] == "rootsweep@mail.example.com"
+    assert mailbox.sent[0]["ConfigurationSetName"] == "rootsweep-mails"
     assert named(mailbox.text(0)) == named(mailbox.html(0)) == IDS
     assert opened(table, mailbox.link(0)) == (APPROVER, IDS)
     for case in everything:
@@ -542,6 +546,7 @@ def test_while_another_writes_the_case_waits_and_finds_that_it_was_done(
                 approver=APPROVER,
                 case_id=case.id,
                 request=1,
+                reminder=0,
                 thread=Thread("<m@example.com>", "s"),
             )
 
@@ -730,3 +735,303 @@ def refuse(mailbox: Mailbox, addresses: set[str], code: str) -> None:
         return send(**request)
 
     mailbox.send_email = send_email  # type: ignore[method-assign]
+
+
+# -- reminders ------------------------------------------------------------------------------------
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+REMINDER = "you were asked about this before"
+
+
+def climbing(table: Any, id: str = IDS[0], *, now: datetime = NOW, **given: Any) -> Case:
+    """A case on a ladder that reminds on the third, fifth and seventh day."""
+    return a_waiting_case(table, id=id, ladder=TWO_RUNGS, now=now, **given)
+
+
+def looked_again(table: Any, case: Case, clock: Clock, *people: str) -> Case:
+    """The case after it looked again now, and these people are asked: the same if none."""
+    case = cases.load(table, case_id=case.id)
+    return asked(table, case, *(people or case.approvers), now=clock.time)
+
+
+def test_each_reminder_is_one_mail_in_the_conversation_and_no_more(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table)
+    sent = []
+    for days in range(14):
+        clock.time = NOW + days * DAY
+        case = looked_again(table, case, clock)
+        for _ in range(2):
+            mailing.see_to_it(post, case)
+        sent.append(len(mailbox.sent))
+
+    # On the first day, the third, the fifth and the seventh, and with the next rung on the eighth.
+    assert sent == [1, 1, 2, 2, 3, 3, 4, 5, 5, 5, 5, 5, 5, 5]
+    assert [REMINDER in mailbox.text(n) for n in range(5)] == [False, True, True, True, True]
+    assert {mailbox.subject(n) for n in range(5)} == {mailbox.subject(0)}
+    assert {mailbox.headers(n).get("In-Reply-To") for n in range(1, 5)} == {
+        "<1@eu-west-1.amazonses.com>"
+    }
+    request = request_of(table, case)
+    assert (request.mailed, request.reminded) == (1, 4)
+
+
+def test_a_reminder_has_a_link_of_its_own_that_opens_the_case(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table)
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 2 * DAY
+
+    mailing.see_to_it(post, looked_again(table, case, clock))
+
+    assert mailbox.link(0) != mailbox.link(1)
+    for n in (0, 1):
+        assert opened(table, mailbox.link(n)) == (APPROVER, [IDS[0]])
+
+
+def test_reminders_that_fall_due_together_share_a_mail(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    everything = [climbing(table, id) for id in IDS]
+    mailing.see_to_it(post, everything[0])
+    clock.time = NOW + 2 * DAY
+
+    for case in [looked_again(table, case, clock) for case in everything]:
+        mailing.see_to_it(post, case)
+
+    assert len(mailbox.sent) == 2
+    assert named(mailbox.text(1)) == named(mailbox.html(1)) == IDS
+    assert "You were asked about all of them before." in mailbox.text(1)
+    assert "waiting for you longer" not in mailbox.text(1)
+    assert [request_of(table, case).reminded for case in everything] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "mails"), [(5, 1), (359, 1), (360, 1), (361, 2), (24 * 60, 2)], ids=str
+)
+def test_a_reminder_that_is_due_a_little_later_is_in_the_same_mail(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock, minutes: int, mails: int
+) -> None:
+    first = climbing(table)
+    mailing.see_to_it(post, first)
+    clock.time = NOW + minutes * MINUTE
+    second = climbing(table, IDS[1], now=clock.time)
+    mailing.see_to_it(post, second)
+    before = len(mailbox.sent)
+
+    clock.time = NOW + 2 * DAY
+    mailing.see_to_it(post, looked_again(table, first, clock))
+    clock.time += minutes * MINUTE
+    mailing.see_to_it(post, looked_again(table, second, clock))
+
+    assert len(mailbox.sent) - before == mails
+    together = [IDS[:2]] if mails == 1 else [[IDS[0]], [IDS[1]]]
+    assert [named(mailbox.text(before + n)) for n in range(mails)] == together
+    # Who had the reminder early has the next one in time.
+    clock.time = NOW + 4 * DAY + minutes * MINUTE
+    mailing.see_to_it(post, looked_again(table, second, clock))
+    assert named(mailbox.text(before + mails))[-1] == IDS[1]
+
+
+def test_a_reminder_that_is_due_already_is_in_the_same_mail(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    first, second = climbing(table), climbing(table, IDS[1])
+    mailing.see_to_it(post, first)
+    clock.time = NOW + 2 * DAY
+
+    # The second case has not looked again yet.
+    mailing.see_to_it(post, looked_again(table, first, clock))
+    mailing.see_to_it(post, looked_again(table, second, clock))
+
+    assert [named(mailbox.text(n)) for n in range(len(mailbox.sent))] == [IDS[:2], IDS[:2]]
+
+
+def test_a_new_case_is_told_with_the_reminders_that_are_nearly_due(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    near, far = climbing(table), climbing(table, IDS[1], now=NOW + DAY)
+    for case in (near, far):
+        clock.time = datetime.fromisoformat(case.ask_at)
+        mailing.see_to_it(post, case)
+    clock.time = NOW + 2 * DAY - MINUTE
+
+    mailing.see_to_it(post, climbing(table, IDS[2], now=clock.time))
+
+    assert named(mailbox.text(2)) == [IDS[0], IDS[2]]
+    assert "You were asked about 1 of them before." in mailbox.text(2)
+    assert "One more account has been waiting for you longer" in mailbox.text(2)
+
+
+def test_the_last_mail_of_a_ladder_comes_at_its_time_and_none_at_its_end(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table)
+    for days in (0, 7, 14):
+        clock.time = NOW + days * DAY
+        mailing.see_to_it(post, looked_again(table, case, clock))
+
+    assert len(mailbox.sent) == 2
+    assert "your security team is told" in mailbox.text(1)
+
+
+def test_a_rung_that_adds_somebody_mails_both_and_asks_only_the_new_one_anew(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table)
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 7 * DAY
+    case = looked_again(table, case, clock, APPROVER, DEPUTY)
+
+    for _ in range(2):
+        mailing.see_to_it(post, case)
+
+    assert mailbox.recipients == [APPROVER, APPROVER, DEPUTY]
+    assert [REMINDER in mailbox.text(n) for n in range(3)] == [False, True, False]
+    assert "In-Reply-To" not in mailbox.headers(2)
+    assert opened(table, mailbox.link(2)) == (DEPUTY, [IDS[0]])
+    assert case.takes_decision_of(DEPUTY)
+    assert case.takes_decision_of(APPROVER)
+
+
+def test_a_changed_approver_gets_the_next_mail_and_the_old_one_none(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table)
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 2 * DAY
+    mailing.see_to_it(post, looked_again(table, case, clock, DEPUTY))
+    clock.time = NOW + 4 * DAY
+    mailing.see_to_it(post, looked_again(table, case, clock, DEPUTY))
+
+    assert mailbox.recipients == [APPROVER, DEPUTY, DEPUTY]
+    assert [REMINDER in mailbox.text(n) for n in range(3)] == [False, False, True]
+
+
+def test_whoever_has_approved_is_not_reminded_while_another_is_awaited(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    mailing.see_to_it(post, case)
+    approve(table, case)
+    clock.time = NOW + 2 * DAY
+
+    for _ in range(2):
+        mailing.see_to_it(post, looked_again(table, case, clock))
+
+    assert mailbox.recipients == [APPROVER, DEPUTY, DEPUTY]
+
+
+def test_whoever_is_reminded_of_one_case_is_not_reminded_of_what_they_approved(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    both = {"approvers": (APPROVER, DEPUTY), "quorum": TWO_PEOPLE}
+    approved, open_one = climbing(table, **both), climbing(table, IDS[1], **both)
+    mailing.see_to_it(post, open_one)
+    approve(table, approved)
+    clock.time = NOW + 2 * DAY
+
+    mailing.see_to_it(post, looked_again(table, open_one, clock))
+
+    assert mailbox.recipients == [APPROVER, DEPUTY] * 2
+    assert named(mailbox.text(2)) == [IDS[1]]
+    assert named(mailbox.text(3)) == IDS[:2]
+
+
+def test_new_evidence_is_mailed_at_once_and_begins_the_reminders_anew(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case, other = climbing(table), climbing(table, IDS[1])
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 3 * DAY
+    for each in (case, other):
+        mailing.see_to_it(post, looked_again(table, each, clock))
+    clock.time += MINUTE
+    case = cases.load(table, case_id=case.id)
+    cases.record_evidence(table, case=case, keys=[a_key(SECOND)], quorum=ONE_PERSON, now=clock.time)
+    case = asked(table, cases.load(table, case_id=case.id), now=clock.time)
+    mailing.see_to_it(post, case)
+
+    assert len(mailbox.sent) == 3
+    assert named(mailbox.text(2)) == [IDS[0]]
+    assert REMINDER not in mailbox.text(2)
+    request = request_of(table, case)
+    assert (request.mailed, request.reminded) == (2, 0)
+    clock.time += 2 * DAY
+    mailing.see_to_it(post, looked_again(table, case, clock))
+    # Together with the other one, which had its reminders all the time.
+    assert named(mailbox.text(3)) == IDS[:2]
+    assert "You were asked about all of them before." in mailbox.text(3)
+
+
+def test_a_reminder_that_was_not_sent_is_sent_by_the_retry_and_once(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    everything = [climbing(table, id) for id in IDS]
+    mailing.see_to_it(post, everything[0])
+    clock.time = NOW + 2 * DAY
+    everything = [looked_again(table, case, clock) for case in everything]
+    mailbox.fails_with = an_error("TooManyRequestsException", "SendEmail")
+    with pytest.raises(ClientError, match="TooManyRequests"):
+        mailing.see_to_it(post, everything[0])
+    mailbox.fails_with = None
+
+    for case in everything:
+        mailing.see_to_it(post, case)
+
+    assert len(mailbox.sent) == 2
+    assert named(mailbox.text(1)) == IDS
+
+
+def test_an_address_that_ses_refused_is_tried_again_with_the_next_reminder(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    case = climbing(table, approvers=(APPROVER, DEPUTY))
+    send = mailbox.send_email
+    refuse(mailbox, {APPROVER}, "MessageRejected")
+    mailing.see_to_it(post, case)
+    mailbox.send_email = send  # type: ignore[method-assign]
+    clock.time = NOW + 2 * DAY
+
+    mailing.see_to_it(post, looked_again(table, case, clock))
+
+    assert mailbox.recipients == [DEPUTY, APPROVER, DEPUTY]
+    assert REMINDER not in mailbox.text(1)
+    assert cases.load(table, case_id=case.id).unreachable == set()
+
+
+def test_a_case_as_it_was_written_before_ladders_shares_a_mail_and_is_not_reminded_early(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    old = a_waiting_case(table, id=IDS[0])
+    mailing.see_to_it(post, old)
+    table.update_item(
+        Key=case_key(old.id),
+        UpdateExpression="REMOVE ladder, ladder_since, next_mail_at, answer_by, reminder",
+    )
+    clock.time = NOW + 7 * DAY - MINUTE
+
+    mailing.see_to_it(post, climbing(table, IDS[1], now=clock.time))
+
+    assert named(mailbox.text(1)) == [IDS[1]]
+    assert "One more account has been waiting for you longer" in mailbox.text(1)
+
+
+def test_removals_by_hand_are_reminded_of_too(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock
+) -> None:
+    obstacle = Obstacle.ROOT_SESSION_DENIED
+    case = asked(table, open_a_case(table, id=IDS[0], ladder=TWO_RUNGS), obstacle=obstacle)
+    to_decide = climbing(table, IDS[1])
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 2 * DAY
+    case = asked(table, case, APPROVER, THIRD, now=clock.time, obstacle=obstacle)
+
+    mailing.see_to_it(post, case)
+    mailing.see_to_it(post, looked_again(table, to_decide, clock))
+
+    assert mailbox.recipients == [APPROVER, APPROVER, THIRD]
+    assert [named(mailbox.text(n)) for n in range(3)] == [IDS[:2], IDS[:2], [IDS[0]]]
+    assert "You were asked about all of them before." in mailbox.text(1)

@@ -23,6 +23,8 @@ from rootsweep import messages
 from rootsweep.approvals import FormError
 from rootsweep.approvers import Thread
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
+from rootsweep.escalation import Rung
+from rootsweep.exceptions import AccountException
 from rootsweep.messages import Mail
 
 from .builders import (
@@ -34,6 +36,7 @@ from .builders import (
     NOW,
     SECOND,
     THIRD,
+    TWO_RUNGS,
     a_case,
     a_decision,
     a_key,
@@ -61,8 +64,18 @@ RED_TEAM = [
 ]
 MOMENTS = re.findall(
     r'^  "(\w+)": ".+",$',
-    (messages._TEMPLATES / "notice_page.html").read_text().partition("outcomes")[0],
+    (messages._TEMPLATES / "notice_page.html").read_text().split("titles = {")[1].split("}")[0],
     re.MULTILINE,
+)
+
+
+AN_EXCEPTION = AccountException(
+    account_id=ACCOUNT,
+    owner=DEPUTY,
+    reason="migrating in March",
+    until="2026-03-03",
+    fingerprint="f",
+    case_id="c",
 )
 
 
@@ -71,7 +84,7 @@ def by_name(text: str) -> str:
 
 
 def mail_about(*cases: Case, approver: str = APPROVER, threads: Any = (), **values: Any) -> Mail:
-    given = {"page_url": URL, "waiting_longer": 0, "now": NOW, **values}
+    given = {"page_url": URL, "waiting_longer": 0, "reminded": (), "now": NOW, **values}
     return messages.request_mail(cases, approver=approver, threads=threads, **given)
 
 
@@ -107,6 +120,19 @@ MAILS: dict[str, Callable[[Case], Mail]] = {
 every_mail = pytest.mark.parametrize("write", MAILS.values(), ids=MAILS)
 
 
+def exceptions_mail(case: Case) -> Mail:
+    """The mail to the owner of what this case names as its old exception, and of another one."""
+    mine = case.old_exception or AN_EXCEPTION
+    other = replace(mine, account_id="444400000001")
+    return messages.exceptions_end_mail(
+        [mine, other], owner=APPROVER, names={case.account_id: case.account_name}
+    )
+
+
+EVERY_MAIL = {**MAILS, "exceptions": exceptions_mail}
+every_mail_there_is = pytest.mark.parametrize("write", EVERY_MAIL.values(), ids=EVERY_MAIL)
+
+
 def page(case: Case, **values: Any) -> str:
     return messages.decision_page(
         case,
@@ -117,6 +143,7 @@ def page(case: Case, **values: Any) -> str:
             "now": NOW,
             "more": 0,
             "form": {},
+            "quarantine": "14d",
             **values,
         },
     )
@@ -168,11 +195,12 @@ class Structure(HTMLParser):
 def with_outside_text(text: str) -> Case:
     """A case where everything that comes from outside is this text."""
     outside = {"account_name": text, "ou": text, "reason": text}
+    before = replace(AN_EXCEPTION, owner=text, reason=text, ticket=text)
     key = a_key(
         last_used_at="2024-02-03T00:00:00+00:00", last_used_service=text, last_used_region=text
     )
-    case = a_case([key], **outside, quorum=2, quorum_reason=WHY)
-    decision = a_decision(case, Answer.DECLINED, reason=text)
+    case = a_case([key], **outside, quorum=2, quorum_reason=WHY, old_exception=before)
+    decision = a_decision(case, Answer.DECLINED, reason=text, ticket=text)
     return replace(case, decision=decision, ended_at="now")
 
 
@@ -180,6 +208,7 @@ RENDERERS: dict[str, Callable[[Case], str]] = {
     "approval mail": lambda case: approval_mail(case).html,
     "removal mail": lambda case: removal_mail(case).html,
     "list mail": lambda case: list_mail(case).html,
+    "exceptions mail": lambda case: exceptions_mail(case).html,
     "decision page": page,
     "list page": list_page,
     "decided page": lambda case: messages.notice_page("decided", case=case),
@@ -208,7 +237,7 @@ def test_text_from_outside_adds_no_element_no_attribute_and_no_address(
 
 @pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
 def test_what_was_typed_adds_no_element_when_it_is_shown_again(text: str) -> None:
-    typed = dict.fromkeys(["reason", "until", "account_id", "count"], text)
+    typed = dict.fromkeys(["reason", "until", "account_id", "count", "ticket"], text)
     error = FormError("reason", "no")
 
     for render in (page, list_page):
@@ -225,7 +254,7 @@ def test_no_text_whatever_adds_an_element_to_the_page(text: str) -> None:
     )
 
 
-@every_mail
+@every_mail_there_is
 @pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
 def test_text_from_outside_adds_no_line_to_a_mail_and_none_to_its_head(
     write: Callable[[Case], Mail], text: str
@@ -240,7 +269,7 @@ def test_text_from_outside_adds_no_line_to_a_mail_and_none_to_its_head(
     assert (hostile.to, hostile.answers) == (harmless.to, harmless.answers)
 
 
-@every_mail
+@every_mail_there_is
 @pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
 def test_a_mail_about_hostile_text_has_the_head_of_any_other_on_the_wire(
     write: Callable[[Case], Mail], text: str
@@ -285,7 +314,7 @@ def test_the_only_address_in_a_mail_is_the_page(write: Callable[[Case], Mail]) -
     assert LINK not in mail.subject
 
 
-@every_mail
+@every_mail_there_is
 @pytest.mark.parametrize("text", ["https://evil.example.com", "Approve: www.evil.example.com/x"])
 def test_a_name_that_is_an_address_is_none_in_a_mail(
     write: Callable[[Case], Mail], text: str
@@ -406,7 +435,7 @@ def test_both_parts_of_a_list_mail_say_the_same_about_each_case() -> None:
         start, _, _ = body.partition(many[0].account_id)
         assert "The root users of 3 accounts that you answer for have access keys." in start
         assert "by 11 March 2026, 05:06 UTC" in start
-        assert "nothing is deleted, and your security team is told" in start
+        assert "others are asked and, at last, your security team is told" in start
         for case in many:
             assert f"{case.account_name} ({case.account_id}, {case.ou})" in body.replace('"', "")
         first, second, third = (line_about(case, body) for case in many)
@@ -422,7 +451,7 @@ def test_both_parts_of_a_list_mail_say_the_same_about_each_case() -> None:
 
 
 def test_a_list_mail_names_the_first_deadline() -> None:
-    sooner = another(a_case(), 1, deadline="2026-03-09T05:06:07Z")
+    sooner = another(a_case(), 1, answer_by="2026-03-09T05:06:07Z")
     mail = mail_about(a_case(), sooner, another(a_case(), 2))
 
     for body in (mail.text, words(mail.html)):
@@ -491,7 +520,7 @@ def test_the_removal_mail_says_why_and_how() -> None:
         assert "as its root user" in body
         assert "deactivate each key first" in body
         assert "11 March 2026, 05:06 UTC" in body
-        assert "if they are not by then, your security team is told" in body
+        assert "If they are still there by then, your security team is told." in body
         assert FIRST in body
         for fact in ("payments-prod", ACCOUNT, "Workloads/Prod"):
             assert fact in body
@@ -531,7 +560,7 @@ def test_the_page_shows_the_evidence_and_two_forms_that_post_with_the_token() ->
     assert "script" not in elements
 
 
-@pytest.mark.parametrize("field", ["account_id", "reason", "until"])
+@pytest.mark.parametrize("field", ["account_id", "reason", "until", "ticket"])
 def test_the_page_shows_an_error_at_its_field(field: str) -> None:
     html = page(a_case(), error=FormError(field, "Try <again>."), form={field: "what <I> typed"})
 
@@ -664,6 +693,7 @@ def test_a_mail_goes_to_its_one_receiver_and_to_nobody_else(stub: Any) -> None:
         {
             "FromEmailAddress": "rootsweep@example.com",
             "Destination": {"ToAddresses": ["to@example.com"]},
+            "ConfigurationSetName": "rootsweep-mails",
             # Tracking would put the link into the hands of SES.
             "ConfigurationOverrides": {
                 "Tracking": {"ClickTrackingEnabled": "DISABLED", "OpenTrackingEnabled": "DISABLED"}
@@ -682,7 +712,7 @@ def test_a_mail_goes_to_its_one_receiver_and_to_nobody_else(stub: Any) -> None:
     )
 
     mail = Mail(to="to@example.com", subject="s", text="t", html="h")
-    sent = mail.send(ses, sender="rootsweep@example.com")
+    sent = mail.send(ses, sender="rootsweep@example.com", configuration_set="rootsweep-mails")
     assert sent == "<an-id@eu-west-1.amazonses.com>"
 
 
@@ -691,7 +721,10 @@ def test_in_its_first_region_ses_calls_its_domain_email(stub: Any) -> None:
     stub(ses).add_response("send_email", {"MessageId": "an-id"})
 
     mail = Mail(to="to@example.com", subject="s", text="t", html="h")
-    assert mail.send(ses, sender="a@example.com") == "<an-id@email.amazonses.com>"
+    assert (
+        mail.send(ses, sender="a@example.com", configuration_set="c")
+        == "<an-id@email.amazonses.com>"
+    )
 
 
 def threads(number: int, region: str = "eu-west-1") -> list[Thread]:
@@ -702,7 +735,7 @@ def threads(number: int, region: str = "eu-west-1") -> list[Thread]:
 
 def test_the_first_mail_about_a_case_answers_no_other() -> None:
     mailbox = Mailbox()
-    approval_mail(a_case()).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+    approval_mail(a_case()).send(mailbox, sender="a@example.com", configuration_set="c")  # type: ignore[arg-type]
 
     assert mailbox.headers(0) == {"Auto-Submitted": "auto-generated"}
 
@@ -716,7 +749,11 @@ def test_a_later_mail_has_the_subject_of_the_first_and_answers_it(
     if write is removal_mail:
         cases = [replace(a_case(), obstacle=Obstacle.ROOT_SESSION_DENIED)]
 
-    mail_about(*cases, threads=[thread]).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+    mail_about(*cases, threads=[thread]).send(
+        mailbox,  # type: ignore[arg-type]
+        sender="a@example.com",
+        configuration_set="c",
+    )
 
     assert mailbox.subject(0) == "subject 0"
     assert mailbox.headers(0) == {
@@ -737,7 +774,11 @@ def test_a_mail_about_cases_of_several_conversations_names_each_once() -> None:
 def test_a_mail_answers_the_conversation_whose_subject_it_has() -> None:
     mailbox, (first, second) = Mailbox(), threads(2)
 
-    list_mail(a_case(), threads=[first, second]).send(mailbox, sender="a@example.com")  # type: ignore[arg-type]
+    list_mail(a_case(), threads=[first, second]).send(
+        mailbox,  # type: ignore[arg-type]
+        sender="a@example.com",
+        configuration_set="c",
+    )
 
     assert mailbox.subject(0) == first.subject
     assert mailbox.headers(0)["In-Reply-To"] == first.message_id
@@ -752,7 +793,7 @@ def test_a_mail_that_answers_many_others_is_one_that_ses_takes(region: str, stub
     longest = model.shape_for("MessageHeaderValue").metadata["max"]
     stub(ses).add_response("send_email", {"MessageId": "an-id"})
 
-    mail.send(ses, sender="a@example.com")
+    mail.send(ses, sender="a@example.com", configuration_set="c")
 
     references = " ".join(mail.answers)
     assert len(mail.answers) == 10
@@ -779,7 +820,7 @@ def test_a_list_of_one_is_a_mail_about_one() -> None:
 
 def test_a_mail_is_text_that_can_be_sent() -> None:
     """UTF-8 has no lone surrogates."""
-    for write in MAILS.values():
+    for write in EVERY_MAIL.values():
         mail = write(with_outside_text("pay\ud800ments"))
         json.dumps([mail.subject, mail.text, mail.html], ensure_ascii=False).encode()
 
@@ -795,10 +836,267 @@ def test_a_name_that_reads_as_our_words_is_in_quotation_marks() -> None:
 
 def test_a_mail_about_decisions_and_removals_gives_each_its_deadline() -> None:
     sooner = another(
-        a_case(), 1, obstacle=Obstacle.MANAGEMENT_ACCOUNT, deadline="2026-03-05T05:06:07Z"
+        a_case(), 1, obstacle=Obstacle.MANAGEMENT_ACCOUNT, answer_by="2026-03-05T05:06:07Z"
     )
     mail = mail_about(a_case(), sooner)
 
     for body in (" ".join(mail.text.split()), words(mail.html)):
         assert "decide about each by 11 March 2026, 05:06 UTC" in body
         assert "by hand by 5 March 2026, 05:06 UTC" in body
+
+
+# -- the ladder, and what went before -------------------------------------------------------------
+
+THREE_RUNGS = (
+    *TWO_RUNGS,
+    Rung(timedelta(days=3), ("organizational_unit", "ciso@example.com")),
+)
+END = "2026-03-21T05:06:07Z"
+
+
+def on_rung(rung: int, **fields: Any) -> Case:
+    """A case that climbs three rungs, on the given one."""
+    answer_by = ["2026-03-11T05:06:07Z", "2026-03-18T05:06:07Z", END][rung]
+    given = {"ladder": THREE_RUNGS, "rung": rung, "answer_by": answer_by, "deadline": END}
+    return a_case(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    ("rung", "asked"),
+    [(0, "the default approver"), (1, "the approvers of its organizational unit and ciso@example")],
+)
+def test_a_mail_says_who_is_asked_next_and_what_happens_after_the_last_step(
+    rung: int, asked: str
+) -> None:
+    case = on_rung(rung)
+
+    for body in (approval_mail(case).text, words(approval_mail(case).html)):
+        assert f"If nobody decides by then, Rootsweep also asks {asked}" in body
+        assert (
+            "After the last step, on 21 March 2026, 05:06 UTC, nothing is deleted, and your "
+            "security team is told." in body
+        )
+        assert messages._minute(case.answer_by) in body
+    for body in (removal_mail(case).text, words(removal_mail(case).html)):
+        assert f"If they are still there by then, Rootsweep also asks {asked}" in body
+        assert "05:06 UTC, your security team is told." in body
+
+
+def test_a_mail_on_the_last_rung_says_that_nobody_else_is_asked() -> None:
+    mail = approval_mail(on_rung(2))
+
+    for body in (mail.text, words(mail.html)):
+        assert (
+            "If nobody decides by then, nothing is deleted, and your security team is told." in body
+        )
+        assert "Rootsweep also asks" not in body
+
+
+def test_an_address_of_the_ladder_is_no_link_in_a_mail() -> None:
+    for write in (approval_mail, removal_mail):
+        mail = write(on_rung(1))
+        assert "ciso@example.com" not in mail.text + mail.html
+        assert "ciso@example. com" in mail.text
+
+
+def steps(html: str) -> list[str]:
+    """The items of the list of what happens while nobody decides."""
+    _, _, after = html.partition('id="ladder"')
+    return [words(item) for item in re.findall(r"<li.*?</li>", after)]
+
+
+@pytest.mark.parametrize("rung", [0, 1, 2])
+def test_the_page_shows_every_step_and_which_one_it_is(rung: int) -> None:
+    html = page(on_rung(rung))
+    times = ["11 March 2026, 05:06 UTC", "18 March 2026, 05:06 UTC", "21 March 2026, 05:06 UTC"]
+    who = [
+        "the approvers of the account",
+        "the default approver as well",
+        "the approvers of its organizational unit and ciso@example.com as well",
+    ]
+
+    assert steps(html) == [
+        *(
+            f"Before: {who[n]}"
+            if n < rung
+            else f"{'Now' if n == rung else 'Then'} until {times[n]}: {who[n]}"
+            for n in range(3)
+        ),
+        "Then the case is escalated and your security team is told. Nothing is deleted.",
+    ]
+    assert html.count('aria-current="step"') == 1
+
+
+def test_the_page_about_a_removal_by_hand_shows_the_steps_too() -> None:
+    case = on_rung(0, obstacle=Obstacle.ROOT_SESSION_DENIED, outcome=Outcome.AWAITING_REMOVAL)
+    html = messages.notice_page("by_hand", case=case, approver=APPROVER)
+
+    assert "If nobody removes the keys" in words(html)
+    assert "Please do it by 11 March 2026, 05:06 UTC" in words(html)
+    assert len(steps(html)) == 4
+    assert steps(html)[-1] == "Then the case is escalated and your security team is told."
+
+
+SHOWS_THE_STORY: dict[str, Callable[[Case], str]] = {
+    "approval mail": lambda case: approval_mail(case).text,
+    "approval mail in HTML": lambda case: words(approval_mail(case).html),
+    "removal mail": lambda case: removal_mail(case).text,
+    "removal mail in HTML": lambda case: words(removal_mail(case).html),
+    "page": lambda case: words(page(case)),
+}
+every_story = pytest.mark.parametrize("show", SHOWS_THE_STORY.values(), ids=SHOWS_THE_STORY)
+
+
+@every_story
+@pytest.mark.parametrize(("ticket", "shown"), [("", "."), ("JIRA-1", ', ticket "JIRA-1".')])
+def test_a_new_case_tells_of_the_exception_that_is_over(
+    show: Callable[[Case], str], ticket: str, shown: str
+) -> None:
+    one = a_case(old_exception=replace(AN_EXCEPTION, ticket=ticket))
+    several = replace(one, keys=tuple(TWO_KEYS))
+
+    end = f'for this reason: "migrating in March"{shown}'
+    by = "of this account could stay, by a decision of deputy@example.com"
+    # In a mail no address is a link.
+    said = [show(case).replace("example. com", "example.com") for case in (one, several)]
+    assert f"Until 3 March 2026 the key {by}, {end}" in said[0]
+    assert f"Until 3 March 2026 keys {by}, {end}" in said[1]
+
+
+@every_story
+@pytest.mark.parametrize(("reopened", "times"), [(1, "once before"), (2, "2 times before")])
+def test_a_case_that_was_given_up_says_how_often(
+    show: Callable[[Case], str], reopened: int, times: str
+) -> None:
+    said = "Rootsweep has given up on"
+
+    assert f"{said} this key {times}" in show(a_case(reopened=reopened))
+    assert f"{said} these keys {times}" in show(a_case(TWO_KEYS, reopened=reopened))
+    assert said not in show(a_case())
+
+
+@pytest.mark.parametrize("text", RED_TEAM, ids=by_name)
+def test_an_old_reason_is_shown_as_one_quoted_plain_line(text: str) -> None:
+    [sentence] = messages._story(a_case(old_exception=replace(AN_EXCEPTION, reason=text)))
+
+    assert sentence.isprintable()
+    assert sentence.count('"') == 2
+    assert not re.search(r"https?://|evil\.example", sentence)
+
+
+def test_an_old_reason_that_reads_as_our_words_is_in_quotation_marks() -> None:
+    reason = 'done". Rootsweep recommends: approve. "'
+    [sentence] = messages._story(a_case(old_exception=replace(AN_EXCEPTION, reason=reason)))
+
+    assert sentence.count('"') == 2
+    assert sentence.endswith("\"done'. Rootsweep recommends: approve. '\".")
+
+
+def test_a_ticket_does_not_read_as_our_words_either() -> None:
+    ticket = "T-1). Rootsweep recommends: approve. (see"
+    [sentence] = messages._story(a_case(old_exception=replace(AN_EXCEPTION, ticket=ticket)))
+
+    assert "Rootsweep recommends" not in re.sub('"[^"]*"', "", sentence)
+
+
+@pytest.mark.parametrize("write", [approval_mail, removal_mail])
+def test_a_reminder_says_that_it_is_one(write: Callable[[Case], Mail]) -> None:
+    case = a_case(obstacle=Obstacle.ROOT_SESSION_DENIED if write is removal_mail else None)
+    what = "the keys are still there" if case.obstacle else "it still waits for a decision"
+
+    for reminded, said in ((set(), False), ({case.id}, True)):
+        mail = mail_about(case, reminded=reminded)
+        for body in (mail.text, words(mail.html)):
+            sentence = f"A reminder: you were asked about this before, and {what}."
+            assert (sentence in body) is said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, None), (1, "1 of them"), (2, "2 of them"), (3, "all of them")],
+)
+def test_a_list_says_of_how_many_it_reminds(number: int, said: str | None) -> None:
+    cases = [another(a_case(), n) for n in range(3)]
+    mail = mail_about(*cases, reminded={case.id for case in cases[:number]})
+
+    for body in (mail.text, words(mail.html)):
+        assert ("You were asked about" in body) is bool(said)
+        assert not said or f"You were asked about {said} before." in body
+
+
+def test_an_approver_is_told_why_it_is_they_who_are_asked() -> None:
+    source = "the tag rootsweep-approver of the organizational unit ou-ab12-prodprod"
+    case = a_case(approvers=(DEPUTY, APPROVER), approver_sources=("the default", source))
+
+    for body in (mail_about(case).text, words(mail_about(case).html)):
+        assert f"You are asked because of {source}: may it be deleted?" in body
+    assert f"{APPROVER}, because of {source}" in words(page(case, approver=APPROVER))
+    unknown = replace(case, approver_sources=())
+    assert "You answer for this account: may it be deleted?" in mail_about(unknown).text
+    assert "because of" not in words(page(unknown, approver=APPROVER))
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("KillSwitchOn", "Your security team has stopped all deletions for now."),
+        ("CanaryPending", "run one at a time"),
+        ("SomethingNew", "The deletion waits."),
+    ],
+)
+def test_a_deletion_that_is_held_up_says_why_until_it_has_ended(held: str, said: str) -> None:
+    case = a_case(held=held, decision=a_decision(a_case()))
+    ended = replace(case, ended_at=END, outcome=Outcome.REMEDIATED)
+
+    for moment in ("recorded", "decided"):
+        assert said in words(messages.notice_page(moment, case=case))
+        assert said not in words(messages.notice_page(moment, case=replace(case, held="")))
+    assert said not in words(messages.notice_page("decided", case=ended))
+
+
+@pytest.mark.parametrize(
+    "gone", ["the account is SUSPENDED", "the account has left the organization"]
+)
+def test_a_case_whose_account_is_gone_says_so(gone: str) -> None:
+    case = a_case(account_gone=gone, ended_at=END, outcome=Outcome.RESOLVED)
+    html = words(messages.notice_page("ended", case=case))
+
+    assert f"{gone.capitalize()}." in html
+    assert "No root access key was left" not in html
+
+
+# -- exceptions that end --------------------------------------------------------------------------
+
+
+def test_the_owner_of_an_exception_hears_what_ends_when_and_why_it_was_made() -> None:
+    exception = replace(AN_EXCEPTION, owner=APPROVER, ticket="JIRA-1")
+    mail = messages.exceptions_end_mail(
+        [exception], owner=APPROVER, names={ACCOUNT: "payments-prod"}
+    )
+
+    assert mail.to == APPROVER
+    assert mail.subject == (f"[Rootsweep] The exception for the root access keys of {ACCOUNT} ends")
+    for body in (mail.text, words(mail.html)):
+        assert "This exception ends soon." in body
+        assert f"({ACCOUNT}), kept until 3 March 2026" in body
+        assert "payments-prod" in body
+        assert 'ticket "JIRA-1"' in body
+        assert "migrating in March" in body
+        assert "If it is not needed any more" in body
+    assert "://" not in mail.text + mail.html
+
+
+def test_several_exceptions_are_told_in_the_order_in_which_they_end() -> None:
+    many = [
+        replace(AN_EXCEPTION, account_id="444400000001", until="2026-03-05"),
+        replace(AN_EXCEPTION, account_id="444400000003", until="2026-03-04"),
+        replace(AN_EXCEPTION, account_id="444400000002", until="2026-03-04"),
+    ]
+    mail = messages.exceptions_end_mail(many, owner=APPROVER, names={})
+
+    assert mail.subject == "[Rootsweep] 3 exceptions for root access keys end"
+    for body in (mail.text, words(mail.html)):
+        assert "These exceptions end soon." in body
+        assert re.findall(r"44440000000\d", body) == [
+            *("444400000002", "444400000003", "444400000001")
+        ]

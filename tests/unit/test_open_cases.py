@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,21 +8,26 @@ import open_cases
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from rootsweep import cases, root_access
+from rootsweep import cases, exceptions, root_access
 from rootsweep.accounts import AccountState
-from rootsweep.cases import Answer, Case, Outcome
+from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 from rootsweep.sweeps import Finding, SweepFiles
 
 from .builders import (
+    A_WEEK,
     ACCOUNT,
+    APPROVER,
     HOSTILE,
+    NOW,
     SECOND,
+    TWO_RUNGS,
     a_decision,
     a_key,
     a_waiting_case,
     an_account,
     an_error,
+    asked,
     contents,
     open_a_case,
 )
@@ -33,6 +37,7 @@ EVENT = {
     "sweep_id": "a-sweep",
     "started_at": "s",
     "detect_only": False,
+    "escalation_policy": [rung.to_dict() for rung in TWO_RUNGS],
     "accounts": 2,
     "batches": "b",
 }
@@ -99,7 +104,9 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def files(s3: Any) -> SweepFiles:
     """A sweep that found root keys in one account, and another one clean."""
     files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
-    files.write_accounts([an_account(), an_account(CLEAN), an_account("333333333335")])
+    everyone = [an_account(), an_account(CLEAN), an_account("333333333335")]
+    files.write_organization(everyone)
+    files.write_accounts(everyone)
     files.write_findings(
         0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
     )
@@ -223,6 +230,7 @@ def test_another_sweep_finds_the_open_case_and_counts_none(
     run()
     case = the_case(table)
     other = SweepFiles(s3, bucket="reports", sweep_id="b-sweep")
+    other.write_organization([an_account(name="renamed")])
     other.write_accounts([an_account(name="renamed")])
     other.write_findings(0, [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
 
@@ -306,10 +314,10 @@ def test_detecting_shows_the_open_case(
     assert stepfunctions.started == 0
 
 
-def declined(table: Any, *, until: datetime) -> Case:
+def declined(table: Any, *, until: datetime, ticket: str = "") -> Case:
     """An account whose keys somebody decided to keep until a day."""
     case = a_waiting_case(table)
-    decision = replace(a_decision(case, Answer.DECLINED), until=f"{until:%Y-%m-%d}")
+    decision = a_decision(case, Answer.DECLINED, until=f"{until:%Y-%m-%d}", ticket=ticket)
     cases.decide(table, case=case, decision=decision)
     return cases.record_outcome(
         table, case_id=case.id, outcome=Outcome.DECLINED, reason="r", now=datetime.now(UTC)
@@ -358,6 +366,127 @@ def test_when_an_exception_is_over_somebody_is_asked_again(
     assert run()["cases_opened"] == 1
     assert "state" not in files.read_cases()[ACCOUNT]
     assert stepfunctions.started == 1
+
+
+@pytest.mark.usefixtures("files", "found", "stepfunctions")
+def test_a_new_case_names_the_exception_that_is_over(table: Any) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    before = declined(table, until=yesterday)
+
+    run()
+
+    exception = the_case(table).old_exception
+    assert exception
+    assert (exception.case_id, exception.owner) == (before.id, APPROVER)
+    assert (exception.reason, exception.until) == ("migrating in May", f"{yesterday:%Y-%m-%d}")
+
+
+@pytest.mark.usefixtures("files", "stepfunctions")
+def test_an_exception_that_still_holds_for_other_keys_is_not_told_as_over(
+    table: Any, found: Any
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=30))
+    found[ACCOUNT] = [a_key(SECOND)]
+
+    run()
+
+    assert the_case(table).old_exception is None
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_an_exception_is_told_with_its_ticket(table: Any, files: SweepFiles) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=1), ticket="JIRA-1")
+
+    run()
+
+    reason = files.read_cases()[ACCOUNT]["reason"]
+    assert reason.endswith("by payments-leads@example.com: migrating in May (JIRA-1)")
+
+
+@pytest.mark.usefixtures("files", "found", "stepfunctions")
+def test_a_case_keeps_the_policy_of_the_sweep_that_opened_it(table: Any) -> None:
+    run()
+    run(sweep_id="a-sweep", escalation_policy=[rung.to_dict() for rung in A_WEEK])
+
+    assert the_case(table).ladder == TWO_RUNGS
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_a_case_that_was_given_up_goes_on_where_it_ended(table: Any, files: SweepFiles) -> None:
+    given_up(table)
+
+    run()
+
+    case = the_case(table)
+    assert (case.rung, case.reopened) == (1, 1)
+    assert files.read_cases()[ACCOUNT]["case"]["rung"] == 2
+
+
+@pytest.mark.usefixtures("files", "stepfunctions")
+def test_other_keys_than_those_that_were_given_up_begin_on_the_first_rung(
+    table: Any, found: Any
+) -> None:
+    given_up(table)
+    found[ACCOUNT] = [a_key(SECOND)]
+
+    run()
+
+    assert (the_case(table).rung, the_case(table).reopened) == (0, 0)
+
+
+def given_up(table: Any) -> None:
+    """An account with a case that was escalated on the second rung."""
+    case = asked(table, a_waiting_case(table, ladder=TWO_RUNGS), now=NOW + timedelta(days=8))
+    assert case.rung == 1
+    cases.record_outcome(table, case_id=case.id, outcome=Outcome.ESCALATED, reason="r", now=NOW)
+
+
+# -- GovCloud -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def govcloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    def session(_sts: object, *, account_id: str, partition: str) -> str:
+        assert partition == "aws-us-gov"
+        return account_id
+
+    monkeypatch.setattr(open_cases, "PARTITION", "aws-us-gov")
+    monkeypatch.setattr(root_access, "audit_session", session)
+
+
+@pytest.mark.usefixtures("found", "govcloud")
+@pytest.mark.parametrize("detect_only", [True, False])
+def test_keys_of_govcloud_are_excepted_as_a_class_if_the_stack_says_so(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    monkeypatch: pytest.MonkeyPatch,
+    detect_only: bool,
+) -> None:
+    monkeypatch.setattr(open_cases, "GOVCLOUD_EXCEPTION_REASON", "RISK-7, accepted by the CISO")
+
+    assert run(detect_only=detect_only)["cases_opened"] == 0
+
+    row = files.read_cases()[ACCOUNT]
+    assert (row["state"], row["case"]) == ("EXCEPTED", None)
+    assert row["reason"] == ("root users of GovCloud cannot sign in: RISK-7, accepted by the CISO")
+    assert row["keys"]
+    assert stepfunctions.started == 0
+    assert contents(table) == []
+
+
+@pytest.mark.usefixtures("table", "files", "found", "govcloud", "stepfunctions")
+def test_without_a_reason_keys_of_govcloud_are_like_all_others() -> None:
+    assert run()["cases_opened"] == 1
+
+
+@pytest.mark.usefixtures("table", "files", "found", "stepfunctions")
+def test_the_class_exception_of_govcloud_is_for_govcloud_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(open_cases, "GOVCLOUD_EXCEPTION_REASON", "RISK-7")
+
+    assert run()["cases_opened"] == 1
 
 
 UNREADABLE = [
@@ -433,14 +562,14 @@ def test_an_account_that_fails_costs_the_others_nothing(
     files.write_findings(
         0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.ROOT_KEYS)]
     )
-    find = cases.find_exception
+    find = exceptions.find
 
     def fail_for_one(*args: Any, account_id: str, **given: Any) -> Any:
         if account_id == CLEAN:
             raise an_error("ProvisionedThroughputExceededException", "GetItem")
         return find(*args, account_id=account_id, **given)
 
-    monkeypatch.setattr(cases, "find_exception", fail_for_one)
+    monkeypatch.setattr(exceptions, "find", fail_for_one)
     monkeypatch.setattr(root_access, "list_root_keys", lambda *_, **__: [a_key()])
 
     assert run()["cases_opened"] == 1
@@ -533,9 +662,53 @@ def test_an_account_that_was_not_seen_clean_wakes_nobody(
 
 
 @pytest.mark.usefixtures("found", "stepfunctions")
+@pytest.mark.parametrize("accounts", [[CLEAN, ACCOUNT], [ACCOUNT], []], ids=str)
+@pytest.mark.parametrize(
+    ("state", "gone"),
+    [
+        ("SUSPENDED", "the account is SUSPENDED"),
+        ("CLOSED", "the account is CLOSED"),
+        (None, "the account has left the organization"),
+        ("PENDING_CLOSURE", ""),
+        ("ACTIVE", ""),
+        ("UNKNOWN", ""),
+    ],
+)
+def test_a_case_whose_account_is_gone_is_told_so_whatever_the_sweep_was_about(
+    table: Any, files: SweepFiles, state: str | None, gone: str, accounts: list[str]
+) -> None:
+    case = a_waiting_case(table, id=CLEAN)
+    there = [an_account()]
+    if state:
+        there.append(an_account(CLEAN, organizations_state=state))
+    files.write_organization(there)
+    files.write_accounts([account for account in there if account.id in accounts])
+    files.write_findings(0, [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+
+    run()
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.account_gone, after.woken) == (gone, bool(gone))
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_removal_by_hand_looks_again_too(table: Any, files: SweepFiles, gone: bool) -> None:
+    case = asked(table, open_a_case(table, id=CLEAN), obstacle=Obstacle.ROOT_SESSION_DENIED)
+    if gone:
+        files.write_organization([an_account()])
+
+    run()
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.woken, bool(after.account_gone)) == (True, gone)
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
 def test_detecting_wakes_nobody(table: Any, files: SweepFiles) -> None:
     case = a_waiting_case(table, id=CLEAN)
     files.write_findings(0, [Finding(CLEAN, AccountState.CLEAN)])
+    files.write_organization([])
     before = contents(table)
 
     run(detect_only=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +11,12 @@ from rootsweep.cases import Answer, Outcome
 from rootsweep.errors import CaseEndedError
 
 from .builders import (
+    A_WEEK,
     APPROVER,
     DEPUTY,
     NOW,
     TWO_PEOPLE,
+    TWO_RUNGS,
     a_decided_case,
     a_decision,
     a_waiting_case,
@@ -22,6 +25,23 @@ from .builders import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+
+
+SECOND = timedelta(seconds=1)
+# The end of the week that a case waits here.
+END = NOW + timedelta(days=7)
+
+
+@pytest.fixture(autouse=True)
+def at(stop_clock: Callable[[Any, datetime], None]) -> Callable[[datetime], None]:
+    """Sets the clock; it stands still, at first when the time is over."""
+
+    def set_clock(now: datetime) -> None:
+        stop_clock(read_decision, now)
+
+    set_clock(END)
+    return set_clock
 
 
 def read(case: cases.Case) -> dict[str, Any]:
@@ -93,6 +113,85 @@ def test_a_case_that_ended_without_a_decision_has_none_to_read(table: Any) -> No
 
     with pytest.raises(CaseEndedError):
         read(case)
+
+
+@pytest.mark.parametrize("ladder", [A_WEEK, TWO_RUNGS], ids=["one rung", "two rungs"])
+def test_before_the_end_of_the_ladder_a_case_looks_again_and_stays_decidable(
+    table: Any, at: Callable[[datetime], None], ladder: Any
+) -> None:
+    case = a_waiting_case(table, ladder=ladder)
+    before = item_of(table, case)
+    end = NOW + timedelta(days=7 * len(ladder))
+
+    for now in (NOW, END - SECOND, end - SECOND):
+        at(now)
+        assert read(case) == {
+            "answer": "LOOK_AGAIN",
+            "by": "",
+            "reason": "the next mail is due",
+        }
+    assert item_of(table, case) == before
+    assert cases.load(table, case_id=case.id).takes_decision_of(APPROVER)
+    at(end)
+    assert read(case)["answer"] == "NONE"
+
+
+@pytest.mark.parametrize("answer", list(Answer))
+def test_a_decision_is_read_however_long_the_ladder_still_is(
+    table: Any, at: Callable[[datetime], None], answer: Answer
+) -> None:
+    at(NOW)
+
+    assert read(a_decided_case(table, answer, ladder=TWO_RUNGS))["answer"] == answer
+
+
+def test_one_approval_of_two_stays_while_the_ladder_goes_on(
+    table: Any, at: Callable[[datetime], None]
+) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    case = cases.decide(table, case=case, decision=a_decision(case))
+    at(END - SECOND)
+
+    assert read(case)["answer"] == "LOOK_AGAIN"
+    assert cases.decide(table, case=case, decision=a_decision(case, by=DEPUTY)).decision
+
+
+@pytest.mark.parametrize("now", [NOW, END])
+def test_an_account_that_is_gone_ends_the_wait_for_a_decision(
+    table: Any, at: Callable[[datetime], None], now: datetime
+) -> None:
+    case = a_waiting_case(table)
+    cases.wake(table, case_id=case.id, account_gone="the account is SUSPENDED")
+    at(now)
+
+    for _ in range(2):
+        assert read(case) == {
+            "answer": "ACCOUNT_GONE",
+            "by": "",
+            "reason": "the account is SUSPENDED",
+        }
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=case, decision=a_decision(case))
+
+
+def test_a_decision_counts_more_than_that_the_account_is_gone(table: Any) -> None:
+    case = a_waiting_case(table)
+    cases.wake(table, case_id=case.id, account_gone="the account is SUSPENDED")
+    cases.decide(table, case=case, decision=a_decision(case))
+
+    assert read(case)["answer"] == "APPROVED"
+
+
+def test_how_often_it_was_given_up_before_is_told_when_nobody_decided(
+    table: Any, at: Callable[[datetime], None]
+) -> None:
+    for now in (NOW, NOW + SECOND):
+        case = a_waiting_case(table, now=now)
+        cases.record_outcome(table, case_id=case.id, outcome=Outcome.ESCALATED, reason="r", now=END)
+    case = a_waiting_case(table, now=END)
+    at(END + timedelta(days=7))
+
+    assert read(case)["reason"] == "nobody answered in time; given up before, 2 times in a row"
 
 
 def test_a_woken_case_looks_again_and_stays_open(table: Any) -> None:

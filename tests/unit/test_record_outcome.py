@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import record_outcome
 
-from rootsweep import cases
+from rootsweep import cases, holds
 from rootsweep.cases import Outcome
 from rootsweep.errors import CaseEndedError
 
@@ -15,10 +16,14 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
+    LATER,
+    NOW,
     TWO_PEOPLE,
+    TWO_RUNGS,
     a_decided_case,
     a_decision,
     a_waiting_case,
+    asked,
     contents,
 )
 
@@ -40,9 +45,52 @@ def test_an_outcome_is_recorded_and_told(table: Any) -> None:
         "outcome": "REMEDIATED",
         "reason": "because",
         "decided_by": "payments-leads@example.com",
+        "rung": 1,
+        "reopened": 0,
         "execution_arn": case.execution_arn,
     }
     assert cases.load(table, case_id=case.id).outcome == Outcome.REMEDIATED
+
+
+def test_an_alert_says_on_which_rung_it_ended_and_how_often_before(table: Any) -> None:
+    first = a_waiting_case(table, ladder=TWO_RUNGS)
+    asked(table, first, now=NOW + timedelta(days=8))
+    told = [record(first, "ESCALATED")]
+    told += [record(a_waiting_case(table, ladder=TWO_RUNGS, now=LATER), "ESCALATED")]
+
+    assert [(each["rung"], each["reopened"]) for each in told] == [(2, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("outcome", list(Outcome)[2:])
+def test_whoever_was_alone_among_the_first_deletions_makes_room_and_counts_once(
+    table: Any, outcome: Outcome
+) -> None:
+    case = a_decided_case(table)
+    holds.enter_canary(table, case=case, release="r1", deletions=5)
+
+    for _ in range(2):
+        record(case, outcome)
+
+    [place] = [item for item in contents(table) if item["pk"] == "CANARY"]
+    assert "running" not in place
+    assert place.get("confirmed", 0) == (outcome == Outcome.REMEDIATED)
+
+
+def test_an_outcome_that_was_recorded_and_not_told_still_makes_room(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_decided_case(table)
+    holds.enter_canary(table, case=case, release="r1", deletions=1)
+    with monkeypatch.context() as dying:
+        dying.setattr(holds, "leave_canary", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            record(case, "REMEDIATED")
+
+    record(case, "REMEDIATED")
+
+    [place] = [item for item in contents(table) if item["pk"] == "CANARY"]
+    assert place["confirmed"] == 1
+    assert "running" not in place
 
 
 def test_an_outcome_that_nobody_decided_says_so(table: Any) -> None:

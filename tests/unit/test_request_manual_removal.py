@@ -1,30 +1,39 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import request_manual_removal
 from botocore.exceptions import ClientError
 
-from rootsweep import cases
-from rootsweep.accounts import Approver
+from rootsweep import cases, escalation, mailing
 from rootsweep.cases import Obstacle, Outcome
+from rootsweep.directory import Approver
+from rootsweep.escalation import Rung
 
 from .builders import (
     ACCOUNT,
     APPROVER,
     DEPUTY,
     HOSTILE,
-    LATER,
     MANAGEMENT,
     NOW,
+    THIRD,
+    TWO_RUNGS,
+    a_case,
     a_decided_case,
     an_error,
     contents,
     open_a_case,
 )
 from .mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
 
 
 @pytest.fixture
@@ -35,20 +44,36 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Mailbox:
     return mailbox
 
 
+@pytest.fixture(autouse=True)
+def at(stop_clock: Callable[[Any, datetime], None]) -> Callable[[datetime], None]:
+    """Sets the clock; it stands still."""
+
+    def set_clock(now: datetime) -> None:
+        stop_clock(request_manual_removal, now)
+        stop_clock(mailing, now)
+
+    set_clock(NOW)
+    return set_clock
+
+
 def by_hand(
     table: Any,
     case: cases.Case,
     *approvers: str,
     obstacle: Obstacle = Obstacle.SERVICE_CONTROL_POLICY,
     reason: str = "AssumeRoot: AccessDenied: by an SCP",
+    now: datetime = NOW,
 ) -> cases.Case:
     """The case after it was found that people have to remove its keys."""
     return cases.ask(
         table,
         case=case,
         approvers=[Approver(address, "the test") for address in approvers or (APPROVER,)],
-        now=NOW,
-        deadline=LATER,
+        notes=[],
+        first_rung=0,
+        since=NOW,
+        position=escalation.position(case.ladder, first=0, since=NOW, now=now),
+        now=now,
         obstacle=obstacle,
         reason=reason,
     )
@@ -64,7 +89,7 @@ def test_a_person_gets_the_reason_and_the_steps_and_the_case_waits(
     case = by_hand(table, open_a_case(table))
 
     # A week in at most a thousand looks is more than the five minutes that were asked for.
-    assert request(case) == {"deadline": "2026-03-05T05:06:07Z", "wait_seconds": 604}
+    assert request(case) == {"wait_seconds": 605}
 
     assert cases.load(table, case_id=case.id) == case
     assert mailbox.recipients == [APPROVER]
@@ -72,14 +97,46 @@ def test_a_person_gets_the_reason_and_the_steps_and_the_case_waits(
     assert f"Sign in to the account {ACCOUNT}" in mailbox.text(0)
 
 
-def test_looks_are_no_more_frequent_than_was_asked_for(
-    table: Any,
-    mailbox: Mailbox,  # noqa: ARG001
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(request_manual_removal, "MANUAL_REMOVAL_TIMEOUT_SECONDS", 3600)
+def test_looks_are_no_more_frequent_than_was_asked_for() -> None:
+    case = a_case(deadline=f"{NOW + timedelta(hours=1):%FT%TZ}")
 
-    assert request(by_hand(table, open_a_case(table)))["wait_seconds"] == 300
+    assert request_manual_removal.wait_seconds(case) == 300
+
+
+@pytest.mark.parametrize("days", [14, 30, 180])
+@pytest.mark.parametrize("every", [1, 2, 7, 180])
+def test_an_execution_has_room_for_all_looks_and_all_mails_of_the_longest_ladder(
+    days: int, every: int
+) -> None:
+    ladder = (Rung(timedelta(days=days), ("approvers",), timedelta(days=every)),)
+    case = a_case(ladder=ladder, deadline=f"{NOW + timedelta(days=days):%FT%TZ}")
+    now, looks, mails = NOW, 0, 0
+    while now < NOW + timedelta(days=days):
+        wait = timedelta(seconds=request_manual_removal.wait_seconds(case))
+        # Until a mail is due, which begins the wait anew.
+        due = case.position(now).next_mail_at
+        looks_now = math.ceil((due - now) / wait)
+        now, looks, mails = now + looks_now * wait, looks + looks_now, mails + 1
+
+    # An execution has 25,000 events (Step Functions quotas): nine for a look, thirty for a mail.
+    assert 9 * looks + 30 * mails < 25_000
+
+
+def test_a_rung_that_adds_somebody_has_both_reminded(
+    table: Any, mailbox: Mailbox, at: Callable[[datetime], None]
+) -> None:
+    case = by_hand(table, open_a_case(table, ladder=TWO_RUNGS))
+    request(case)
+    for days, people in ((2, [APPROVER]), (8, [APPROVER, THIRD])):
+        at(NOW + timedelta(days=days))
+        case = by_hand(table, case, *people, now=NOW + timedelta(days=days))
+        assert request(case) == request(case)
+
+    assert mailbox.recipients == [APPROVER, APPROVER, APPROVER, THIRD]
+    assert "A reminder: you were asked about this before, and the keys are still there." in (
+        mailbox.text(1)
+    )
+    assert "A reminder" not in mailbox.text(0) + mailbox.text(3)
 
 
 def test_the_management_account_has_steps_of_its_own(table: Any, mailbox: Mailbox) -> None:

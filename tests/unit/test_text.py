@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootsweep.text import plain, quoted, unlinked
+from rootsweep.text import person, plain, quoted, unlinked
 
 NEVER = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -70,3 +70,30 @@ def test_numbers_and_sentences_stay_as_they_are() -> None:
 
 def test_quotation_marks_cannot_be_closed_from_inside() -> None:
     assert quoted('a" b\nc') == '"a\' b c"'
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a.smith@example.com",
+        "A.Smith@Example.COM",
+        "a.smith+aws@example.com",
+        "A.SMITH+aws+prod@example.com",
+        "a.smith+@example.com",
+    ],
+)
+def test_one_person_has_many_spellings(address: str) -> None:
+    assert person(address) == "a.smith@example.com"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "asmith@example.com",
+        "a.smith@example.org",
+        "a.smith@mail.example.com",
+        "aws+a.smith@example.com",
+    ],
+)
+def test_other_addresses_are_other_people(address: str) -> None:
+    assert person(address) != "a.smith@example.com"

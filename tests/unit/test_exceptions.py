@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootsweep import exceptions
+from rootsweep.exceptions import AccountException
+from rootsweep.table import exception_key
+
+from .builders import ACCOUNT, APPROVER, NOW, contents
+
+DAY = timedelta(days=1)
+LAST_DAY = date(2026, 5, 1)
+EXCEPTION = AccountException(
+    account_id=ACCOUNT,
+    owner=APPROVER,
+    reason="migrating in May",
+    until="2026-05-01",
+    fingerprint="f",
+    case_id="c",
+    ticket="JIRA-1",
+)
+
+
+def keep(table: Any, exception: AccountException = EXCEPTION) -> None:
+    table.put_item(Item={**exception_key(exception.account_id), **exception.to_item()})
+
+
+@pytest.mark.parametrize("warned_at", ["", "2026-04-24T05:06:07Z"])
+def test_an_exception_is_found_as_it_was_kept(table: Any, warned_at: str) -> None:
+    exception = replace(EXCEPTION, warned_at=warned_at)
+    keep(table, exception)
+
+    assert exceptions.find(table, account_id=ACCOUNT) == exception
+    assert exceptions.find(table, account_id="333333333334") is None
+
+
+def test_an_exception_as_it_was_written_before_tickets_has_none(table: Any) -> None:
+    keep(table)
+    table.update_item(
+        Key=exception_key(ACCOUNT),
+        UpdateExpression="REMOVE ticket, warned_at SET later = :x",
+        ExpressionAttributeValues={":x": 1},
+    )
+
+    assert exceptions.find(table, account_id=ACCOUNT) == replace(EXCEPTION, ticket="")
+
+
+@given(st.integers(min_value=-400, max_value=400))
+def test_an_exception_holds_to_its_last_day(days: int) -> None:
+    assert EXCEPTION.is_in_force(LAST_DAY - days * DAY) is (days >= 0)
+
+
+@given(st.integers(min_value=-400, max_value=400))
+def test_its_owner_is_warned_in_its_last_seven_days(days: int) -> None:
+    assert EXCEPTION.needs_warning(LAST_DAY - days * DAY) is (0 <= days <= 7)
+
+
+def test_its_owner_is_warned_once(table: Any) -> None:
+    keep(table)
+    assert EXCEPTION.needs_warning(LAST_DAY)
+
+    exceptions.record_warned(table, exception=EXCEPTION, now=NOW)
+
+    after = exceptions.find(table, account_id=ACCOUNT)
+    assert after == replace(EXCEPTION, warned_at="2026-03-04T05:06:07Z")
+    assert after
+    assert not after.needs_warning(LAST_DAY)
+
+
+@pytest.mark.parametrize("there", [None, replace(EXCEPTION, case_id="another")])
+def test_to_have_warned_of_one_exception_is_not_to_have_warned_of_another(
+    table: Any, there: AccountException | None
+) -> None:
+    if there:
+        keep(table, there)
+    before = contents(table)
+
+    exceptions.record_warned(table, exception=EXCEPTION, now=NOW)
+
+    assert contents(table) == before

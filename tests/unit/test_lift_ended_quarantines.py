@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import lift_ended_quarantines
+import pytest
+from botocore.exceptions import ClientError
+
+from rootsweep import quarantine
+from tests.service_control_policies import SCP, ServiceControlPolicies
+
+from .builders import ACCOUNT
+from .quarantined import POLICY, UNTIL, blocked, ended, quarantines
+
+if TYPE_CHECKING:
+    from rootsweep.cases import Case
+
+SWEEP = {"sweep_id": "a-sweep", "detect_only": False, "cases_opened": 3}
+STREAM = {"Records": [{"eventName": "MODIFY", "dynamodb": {"NewImage": {"ended_at": {"S": "t"}}}}]}
+OTHER = "333333333334"
+
+
+@pytest.fixture
+def organizations(monkeypatch: pytest.MonkeyPatch) -> ServiceControlPolicies:
+    """The policies of a stack that uses the quarantine."""
+    policies = ServiceControlPolicies()
+    monkeypatch.setattr(lift_ended_quarantines, "organizations", policies)
+    monkeypatch.setattr(lift_ended_quarantines, "IS_IN_USE", True)
+    return policies
+
+
+def lift(event: dict[str, Any] = SWEEP) -> dict[str, Any]:
+    return lift_ended_quarantines.handler(event, None)
+
+
+def in_quarantine(organizations: Any, table: Any, id: str = ACCOUNT) -> Case:
+    case = blocked(table, id=id)
+    quarantine.begin(organizations, table, case=case, policy_name=POLICY, until=UNTIL)
+    return case
+
+
+@pytest.mark.parametrize("event", [SWEEP, STREAM, {}])
+def test_whoever_asks_gets_back_what_they_gave_and_ended_cases_have_no_block(
+    table: Any, organizations: ServiceControlPolicies, event: dict[str, Any]
+) -> None:
+    ended(table, in_quarantine(organizations, table))
+    going_on = in_quarantine(organizations, table, OTHER)
+
+    assert lift(dict(event)) == event
+
+    assert organizations.blocked(POLICY) == {OTHER}
+    assert quarantines(table) == {OTHER: going_on.id}
+
+
+def test_it_is_logged_whose_block_was_lifted(
+    table: Any, organizations: ServiceControlPolicies, caplog: pytest.LogCaptureFixture
+) -> None:
+    for id in (ACCOUNT, OTHER):
+        ended(table, in_quarantine(organizations, table, id))
+
+    with caplog.at_level(logging.INFO, logger="root"):
+        lift()
+        lift()
+
+    [told] = [each.getMessage() for each in caplog.records if each.name == "root"]
+    assert ACCOUNT in told
+    assert OTHER in told
+
+
+def test_the_policy_of_another_stack_is_left_alone(
+    table: Any,  # noqa: ARG001
+    organizations: ServiceControlPolicies,
+) -> None:
+    theirs = "rootsweep-test-quarantine"
+    made = organizations.create_policy(Name=theirs, Description="", Type=SCP, Content="{}")
+    id = made["Policy"]["PolicySummary"]["Id"]
+    organizations.attach_policy(PolicyId=id, TargetId=OTHER)
+
+    lift()
+
+    assert organizations.blocked(theirs) == {OTHER}
+
+
+@pytest.mark.parametrize("event", [SWEEP, STREAM])
+def test_what_aws_refuses_is_raised_so_that_somebody_hears_of_it(
+    table: Any, organizations: ServiceControlPolicies, event: dict[str, Any]
+) -> None:
+    ended(table, in_quarantine(organizations, table))
+    organizations.fails["detach_policy", ACCOUNT] = "AccessDeniedException"
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        lift(event)
+
+    assert set(quarantines(table)) == {ACCOUNT}
+
+
+def test_a_stack_without_a_quarantine_does_not_speak_to_organizations(
+    table: Any,  # noqa: ARG001
+    organizations: ServiceControlPolicies,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lift_ended_quarantines, "IS_IN_USE", False)
+
+    assert lift() == SWEEP
+
+    assert organizations.calls == []
+
+
+def test_an_empty_parameter_is_no_quarantine() -> None:
+    assert lift_ended_quarantines.IS_IN_USE is False
