@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import exceptions, messages, sweeps
+from rootsweep import approvers, exceptions, mailing, messages, sweeps
 from rootsweep.accounts import AccountState
 
 BUCKET = os.environ["BUCKET"]
@@ -43,12 +44,32 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
                 ending[exception.owner].append(exception)
     warned = 0
     for owner, theirs in ending.items():
-        mail = messages.exceptions_end_mail(theirs, owner=owner, names=names)
         try:
-            mail.send(ses, sender=SENDER, configuration_set=CONFIGURATION_SET)
-            for exception in theirs:
-                exceptions.record_warned(table, exception=exception, now=now)
-            warned += len(theirs)
+            warned += warn(owner, theirs, names)
         except Exception:
             log.exception("%s was not told that %s exceptions end", owner, len(theirs))
     return {**event, "warned": warned}
+
+
+def warn(owner: str, ending: list[exceptions.AccountException], names: dict[str, str]) -> int:
+    """Tell the owner about those of which no other sweep has told them; return how many it was.
+
+    Under the owner's lock for mails. If another sweep or a case has it, the next sweep tries again.
+    """
+    now = datetime.now(UTC)
+    holder = uuid.uuid4().hex
+    if not approvers.lock_mails(
+        table, approver=owner, holder=holder, now=now, until=now + mailing.LOCK
+    ):
+        return 0
+    try:
+        read = [exceptions.find(table, account_id=each.account_id) for each in ending]
+        theirs = [each for each in read if each and each.needs_warning(now.date())]
+        if theirs:
+            mail = messages.exceptions_end_mail(theirs, owner=owner, names=names)
+            mail.send(ses, sender=SENDER, configuration_set=CONFIGURATION_SET)
+        for exception in theirs:
+            exceptions.record_warned(table, exception=exception, now=now)
+        return len(theirs)
+    finally:
+        approvers.unlock_mails(table, approver=owner, holder=holder)

@@ -1,0 +1,16 @@
+"""`python -m tests.year SEED [DAYS]`: live through one year and say how it went."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .year import live
+
+if __name__ == "__main__":
+    seed, days = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 365
+    begin = time.process_time()
+    story, counts = live(seed, days=days)
+    print(f"{time.process_time() - begin:.1f} s of CPU", file=sys.stderr)
+    print(story or f"seed {seed}, {days} days: {counts}")
+    sys.exit(bool(story))

@@ -1,0 +1,73 @@
+"""A year in the life, for some seeds. `YEAR_SEEDS=200` tries so many, `YEAR_SEED=17` this one.
+
+`YEAR_DAYS` makes a year shorter. `python -m tests.year 17` lives through one without pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .sabotage import SABOTAGE
+from .year import live
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+DAYS = int(os.environ.get("YEAR_DAYS", "365"))
+COUNT = int(os.environ.get("YEAR_SEEDS", "0"))
+
+
+def seeds() -> list[int]:
+    """The seeds to try: the one, so many, or three that are always the same and one that is not."""
+    if "YEAR_SEED" in os.environ:
+        return [int(os.environ["YEAR_SEED"])]
+    if COUNT:
+        return list(range(1, COUNT + 1))
+    return [1, 2, 3, random.SystemRandom().randrange(1000, 1_000_000)]
+
+
+SEEDS = seeds()
+
+
+@pytest.fixture(scope="module")
+def years(processes: ProcessPoolExecutor) -> dict[int, Future[Any]]:
+    """All of them, begun at once."""
+    return {seed: processes.submit(live, seed, days=DAYS) for seed in SEEDS}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_year_keeps_every_promise(years: dict[int, Future[Any]], seed: int) -> None:
+    story, counts = years[seed].result()
+    print(f"seed {seed}: {counts}")
+    assert not story, story
+
+
+def test_a_year_has_one_course() -> None:
+    """A seed can be repeated: nothing depends on the order of sets, which processes differ in."""
+    command = [sys.executable, "-m", "tests.year", "4", "30"]
+    running = [
+        subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for hash_seed in ("1", "2")
+    ]
+    first, second = (process.communicate()[0] for process in running)
+    assert "course" in first
+    assert first == second
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_broken_promise_is_found(processes: ProcessPoolExecutor, name: str) -> None:
+    """The test can fail: whatever is taken out of the product is missed."""
+    story, _ = processes.submit(live, 3, days=60, sabotage=name).result()
+    assert SABOTAGE[name].says in story
+    assert "Repeat it with" in story
