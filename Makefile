@@ -4,6 +4,8 @@ ORG ?= examples/organization.yaml
 PORT ?= 4566
 PARAMS ?=
 AUTO ?=
+SEED ?=
+SEEDS ?= 200
 # The oldest first: what runs there runs on the newer ones.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13 3.14,$(shell command -v python$(version) 2>/dev/null)) $(shell command -v python3 2>/dev/null) python3)
 
@@ -11,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz local local-down check lock clean
+.PHONY: help demo test fuzz year local local-down check lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,11 +21,14 @@ help: ## Say what there is
 demo: .venv/ready ## Sweep a pretend organization, end to end. AUTO=approve|decline|ignore, ORG=file.yaml, PORT=4566
 	@python -m local demo --organization "$(ORG)" --port "$(PORT)" --auto "$(AUTO)" --parameters "$(PARAMS)"
 
-test: .venv/ready ## Run all tests
-	@python -m pytest
+test: .venv/ready ## Run all tests, in two processes
+	@python -m pytest --numprocesses 2 --dist loadgroup
 
 fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000
 	@FUZZ_EXAMPLES=10000 python -m pytest tests/unit/test_approval_page_fuzz.py
+
+year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or through the one of SEED=17; `make test` through four
+	@$(if $(SEED),YEAR_SEED=$(SEED),YEAR_SEEDS=$(SEEDS)) python -m pytest tests/year/test_year.py
 
 local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, PORT=4566, PARAMS="Key=Value ..."
 	@python -m local up --organization "$(ORG)" --port "$(PORT)" --parameters "$(PARAMS)"

@@ -14,6 +14,7 @@ from botocore.config import Config
 from rootsweep import approvers, cases, directory, escalation
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
+from rootsweep.text import plain
 
 MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
@@ -29,8 +30,9 @@ table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "denied"?}` -> `{"anybody", "ask_at", "by_hand", "reason", "timeout_seconds"}`.
+    """`{"case_id", "denied"?}` -> `{"ask_at", "by_hand", "reason", "tell", "timeout_seconds"}`.
 
+    `tell` says that nobody answers for the account, for `reason`, and that nobody knows it yet.
     `denied` is what Step Functions caught if AWS refused a root session: the JSON of a Lambda
     error. Then people have to remove the keys. The time is over when the next mail is due. Raises
     ApproverUnknownError, CaseEndedError.
@@ -57,7 +59,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if position.reminder:
         # A moment for the other cases that have this mail at the same time, so that they share it.
         ask_at = max(ask_at, position.mail_at + timedelta(seconds=MAIL_WINDOW_SECONDS))
-    case = cases.ask(
+    is_news = not found.approvers and not case.nobody_since
+    cases.ask(
         table,
         case=case,
         approvers=found.approvers,
@@ -70,11 +73,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         reason=reason,
     )
     return {
-        # Who decided just before the last approver was lost has decided.
-        "anybody": bool(found.approvers or case.decided),
         "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
-        "reason": f"nobody answers for this account: {'; '.join(found.notes)}",
+        "reason": plain("; ".join(found.notes), 1000),
+        "tell": is_news,
         "timeout_seconds": max(1, math.ceil((position.next_mail_at - ask_at).total_seconds())),
     }
 

@@ -59,6 +59,8 @@ def time_in_quarantine(case: cases.Case, *, now: datetime) -> int:
 def silence(case: cases.Case) -> str:
     """What happened instead of a decision."""
     reason = "nobody answered in time"
+    if case.nobody_since:
+        reason = f"nobody answers for this account: {'; '.join(case.approver_notes)}"
     if case.approvals:
         people = ", ".join(approval.by for approval in case.approvals)
         reason = (

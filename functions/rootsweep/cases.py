@@ -105,8 +105,9 @@ class Case:
 
     `request_number` counts the requests: the first one, and each time that people had to be asked
     anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now, by
-    `approver_sources`; `approver_notes` say which sources named nobody. `asked` are all who ever
-    were, `unreachable` those asked now whose mail SES refused.
+    `approver_sources`; `approver_notes` say which sources named nobody, and `nobody_since` when
+    that was all of them first. `asked` are all who ever were, `unreachable` those asked now whose
+    mail SES refused.
 
     `ladder` is the escalation policy as it was when the case was opened, `rung` where the case
     stands on it, from 0. The present climb began at `first_rung` at the time `ladder_since`, and
@@ -144,6 +145,7 @@ class Case:
     approvers: tuple[str, ...] = ()
     approver_sources: tuple[str, ...] = ()
     approver_notes: tuple[str, ...] = ()
+    nobody_since: str = ""
     asked: frozenset[str] = frozenset()
     unreachable: frozenset[str] = frozenset()
     ladder: Ladder = _LADDER_OF_OLD_CASES
@@ -200,6 +202,7 @@ class Case:
             asked=frozenset(item.get("asked", ())),
             approver_sources=tuple(item.get("approver_sources", [])),
             approver_notes=tuple(item.get("approver_notes", [])),
+            nobody_since=item.get("nobody_since", ""),
             unreachable=frozenset(item.get("unreachable", ())),
             ladder=ladder or _LADDER_OF_OLD_CASES,
             rung=int(item.get("rung", 0)),
@@ -535,8 +538,13 @@ def ask(
         )
         values |= {":none": [], ":past": past}
     if asked:
-        update["UpdateExpression"] += " ADD asked :asked"
+        update["UpdateExpression"] += ", nobody_since ADD asked :asked"
         values[":asked"] = asked
+    else:
+        update["UpdateExpression"] = update["UpdateExpression"].replace(
+            "SET ", "SET nobody_since = if_not_exists(nobody_since, :now), ", 1
+        )
+        values[":now"] = iso(now)
     requests: list[Any] = [
         {
             "Update": {

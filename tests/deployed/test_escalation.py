@@ -112,18 +112,30 @@ def test_an_address_that_bounces_counts_as_nobody(deployed: Deployed) -> None:
     assert deployed.case_when("400000000183", "REMEDIATED")["decision"]["by"] == mail.to
 
 
-def test_where_nobody_answers_for_an_account_the_security_team_is_told_at_once(
+def test_where_nobody_answers_for_an_account_the_security_team_is_told_and_whoever_is_named_asked(
     deployed: Deployed,
 ) -> None:
-    with deployed.policy({"after": "1h", "notify": ["organizational_unit"]}):
-        deployed.sweep(accounts=["400000000195"])
-
-    case = deployed.case_when("400000000195", "ESCALATED")
-    assert case["reason"].startswith("nobody answers for this account: ")
-    assert deployed.mails_about("400000000195") == []
-    deployed.until(
-        lambda: [text for text in deployed.alerts() if "400000000195" in text], "the alert"
+    account_id = "400000000195"
+    rung = {"after": "2m", "notify": ["organizational_unit"], "remind_every": "10s"}
+    with deployed.policy(rung):
+        deployed.sweep(accounts=[account_id])
+    told = deployed.until(
+        lambda: [text for text in deployed.alerts() if account_id in text], "the alert"
     )
+    assert "Nobody answers for the account" in told[0]
+    assert deployed.mails_about(account_id) == []
+
+    organizations = deployed.as_management("organizations")
+    root = organizations.list_roots()["Roots"][0]["Id"]
+    tags = [{"Key": k, "Value": v} for k, v in approver("root-lead@example.com").items()]
+    organizations.tag_resource(ResourceId=root, Tags=tags)
+    mail = deployed.mail_about(account_id)
+    organizations.untag_resource(ResourceId=root, TagKeys=["rootsweep-approver"])
+
+    assert mail.to == "root-lead@example.com"
+    deployed.approve(account_id, mail.link)
+    deployed.case_when(account_id, "REMEDIATED")
+    assert len([text for text in deployed.alerts() if account_id in text]) == 1
 
 
 def test_an_exception_is_seen_warned_about_and_named_when_it_is_over(deployed: Deployed) -> None:

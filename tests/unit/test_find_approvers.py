@@ -132,7 +132,7 @@ def test_who_answers_for_the_account_is_asked_for_an_approval(
     assert after.approver_notes == ("nobody: why",)
     assert (after.obstacle, after.reason, after.request_number) == (None, "", 1)
     assert after.is_decidable
-    assert (answer["by_hand"], answer["anybody"]) == (False, True)
+    assert (answer["by_hand"], answer["tell"]) == (False, False)
     assert [item["pk"] for item in contents(table) if item["sk"] == f"REQUEST#{case.id}"] == [
         f"APPROVER#{DEPUTY}",
         f"APPROVER#{APPROVER}",
@@ -391,7 +391,7 @@ def test_where_nobody_answers_the_last_rung_is_asked_at_once(
     answer = find(case)
 
     after = cases.load(table, case_id=case.id)
-    assert answer["anybody"] is True
+    assert answer["tell"] is False
     assert after.approvers == ("ciso@example.com",)
     assert (after.rung, after.first_rung, after.reminder) == (2, 2, 0)
     assert after.ladder_since == after.ask_at
@@ -425,13 +425,14 @@ def test_where_nobody_answers_at_all_the_case_says_so(
     answer = find(case)
 
     after = cases.load(table, case_id=case.id)
-    assert (answer["anybody"], answer["by_hand"]) == (False, False)
-    assert answer["reason"] == "nobody answers for this account: nobody: why"
+    assert (answer["tell"], answer["by_hand"]) == (True, False)
+    assert answer["reason"] == "nobody: why"
     assert (after.approvers, after.asked) == ((), frozenset())
     assert after.rung == len(ladder) - 1
     assert not after.is_decidable
     # Nobody was looked for twice on the same rung.
     assert len(people.looked_for) == min(2, len(ladder))
+    assert find(case)["tell"] is False, "people are told once"
 
 
 def test_a_removal_by_hand_that_nobody_answers_for_is_no_different(
@@ -442,7 +443,7 @@ def test_a_removal_by_hand_that_nobody_answers_for_is_no_different(
 
     answer = find(open_a_case(table), denied=cause(DENIED))
 
-    assert (answer["anybody"], answer["by_hand"]) == (False, True)
+    assert (answer["tell"], answer["by_hand"]) == (True, True)
 
 
 # -- removals by hand -----------------------------------------------------------------------------

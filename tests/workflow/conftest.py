@@ -137,7 +137,14 @@ def world(
         topic = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[topic_arn]
         machine_arn = machine["stateMachineArn"]
         here = World(
-            root, mailbox, _table(), handlers, machine_arn, topic, escalation.parse(ladder)
+            root,
+            mailbox,
+            _table(),
+            handlers,
+            machine_arn,
+            topic,
+            escalation.parse(ladder),
+            organizations,
         )
         here.kill_switch("off")
         return here

@@ -553,18 +553,40 @@ def test_an_account_that_nobody_answers_for_goes_straight_to_the_last_rung(
     assert (here.case.outcome, here.case.rung) == (Outcome.REMEDIATED, 1)
 
 
-def test_where_nobody_can_be_asked_at_all_the_security_team_is_told_at_once(
+def test_where_nobody_can_be_asked_at_all_somebody_is_told_once_and_whoever_is_named_is_asked(
     world: MakeWorld,
 ) -> None:
-    here = world(json.dumps([{"after": "90s", "notify": ["organizational_unit"]}]))
+    rungs = [{"after": "90s", "notify": ["organizational_unit"], "remind_every": "2s"}]
+    here = world(json.dumps(rungs))
+
+    here.start()
+    with patience("a second look") as waiting:
+        while waiting():
+            if here.case.reminder == 2:
+                break
+    assert here.mailbox.texts == []
+    assert len(here.alerts) == 1
+    assert "Nobody answers for the account" in here.alerts[0]
+    here.organizations.tags["ou-ab12-prodprod"] = "unit@example.com"
+    here.approve(here.mail(1))
+
+    here.end()
+    assert here.case.outcome == Outcome.REMEDIATED
+    assert here.mailbox.recipients == ["unit@example.com"]
+    assert len(here.alerts) == 1
+
+
+def test_where_nobody_is_ever_named_the_case_is_escalated_at_the_end_of_the_last_rung(
+    world: MakeWorld,
+) -> None:
+    here = world(json.dumps([{"after": "4s", "notify": ["organizational_unit"]}]))
 
     here.start()
 
     _, states = here.end()
     assert here.case.outcome == Outcome.ESCALATED
-    assert here.mailbox.texts == []
-    assert "Request approval" not in states
-    assert "nobody answers for this account" in here.alerts[0]
+    assert states.count("Request approval") == 1
+    assert "nobody answers for this account: the tag" in here.alerts[1]
 
 
 def test_a_case_whose_keys_are_still_there_goes_on_where_the_last_one_ended(

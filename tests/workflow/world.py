@@ -111,7 +111,10 @@ class RootSession:
 
 
 class Organizations:
-    """The Organizations client, as far as a case uses one: nobody is tagged."""
+    """The Organizations client, as far as a case uses one: who is tagged is in `tags`."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
 
     def describe_organization(self) -> dict[str, Any]:
         return {"Organization": {"MasterAccountId": MANAGEMENT}}
@@ -121,8 +124,8 @@ class Organizations:
         return self
 
     def paginate(self, *, ResourceId: str) -> list[dict[str, Any]]:  # noqa: N803
-        assert ResourceId == ACCOUNT
-        return [{"Tags": []}]
+        address = self.tags.get(ResourceId)
+        return [{"Tags": [{"Key": "rootsweep-approver", "Value": address}] if address else []}]
 
 
 class Contacts:
@@ -160,13 +163,16 @@ class World:
     machine_arn: str
     topic: Any
     ladder: escalation.Ladder
+    organizations: Organizations
     started: str = ""
 
     def start(self) -> None:
         """Open a case and start its execution, as a sweep does."""
         case = cases.open_case(
             self.table,
-            account=Account(ACCOUNT, "payments-prod", "Workloads/Prod"),
+            account=Account(
+                ACCOUNT, "payments-prod", "Workloads/Prod", parents=("ou-ab12-prodprod",)
+            ),
             sweep_id="a-sweep",
             remediate_arn=self.machine_arn,
             ladder=self.ladder,

@@ -464,7 +464,6 @@ class Watch:
         """A case is given up at the end of its ladder, when everybody there was asked."""
         if case["reason"].startswith("nobody answers for this account"):
             self.require(not case["approvers"], "somebody answers", case["account_id"])
-            return
         self.require(
             self.clock.time >= self.year.parse(case["deadline"]),
             "given up early",
