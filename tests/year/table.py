@@ -99,13 +99,17 @@ class Table:
         item = self._at(_key(Key))
         return {} if item is None else {"Item": _copy(item)}
 
-    def put_item(self, *, Item: Item, ConditionExpression: str | None = None) -> Item:
+    def put_item(
+        self, *, Item: Item, ConditionExpression: str | None = None, ReturnValues: str = "NONE"
+    ) -> Item:
         self.latency("PutItem")
         item = _normal(Item)
         for _ in self._attempts():
-            self._check(self._at(_key(item)), ConditionExpression, {}, {}, "PutItem")
+            old = self._at(_key(item))
+            self._check(old, ConditionExpression, {}, {}, "PutItem")
             self._write_all([_Write(None, item)], "PutItem")
-        return {}
+        expect(ReturnValues in ("NONE", "ALL_OLD"), ReturnValues)
+        return {"Attributes": _copy(old)} if old and ReturnValues == "ALL_OLD" else {}
 
     def update_item(
         self,
