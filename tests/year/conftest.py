@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+class Lived(NamedTuple):
+    """How a year went: whether every promise was kept, and what there is to tell."""
+
+    is_good: bool
+    story: str
+
+
+def live(seed: int, days: int, sabotage: str = "") -> Lived:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.year", str(seed), str(days), sabotage],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Lived(done.returncode == 0, done.stdout or done.stderr)
 
 
 @pytest.fixture(scope="session")
-def processes() -> Iterator[ProcessPoolExecutor]:
-    # A year leaves garbage behind, so a process lives through a few only.
-    with ProcessPoolExecutor(
-        max_workers=os.cpu_count(),
-        mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=10,
-    ) as pool:
-        yield pool
+def begin() -> Iterator[Callable[..., Future[Lived]]]:
+    """Begins a year: `begin(seed, days, sabotage)`; as many at once as there are processors."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        yield lambda *given: pool.submit(live, *given)
         pool.shutdown(cancel_futures=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder run in one process, for they share what takes long to start."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(Path(__file__).parent.name))

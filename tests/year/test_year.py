@@ -9,15 +9,17 @@ import os
 import random
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .sabotage import SABOTAGE
-from .year import live
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from .conftest import Lived
 
 DAYS = int(os.environ.get("YEAR_DAYS", "365"))
 COUNT = int(os.environ.get("YEAR_SEEDS", "0"))
@@ -29,23 +31,25 @@ def seeds() -> list[int]:
         return [int(os.environ["YEAR_SEED"])]
     if COUNT:
         return list(range(1, COUNT + 1))
-    return [1, 2, 3, random.SystemRandom().randrange(1000, 1_000_000)]
+    # All processes of a run of pytest collect the same.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or random.SystemRandom().randbytes(4).hex()
+    return [1, 2, 3, random.Random(run).randrange(1000, 1_000_000)]
 
 
 SEEDS = seeds()
 
 
 @pytest.fixture(scope="module")
-def years(processes: ProcessPoolExecutor) -> dict[int, Future[Any]]:
+def years(begin: Callable[..., Future[Lived]]) -> dict[int, Future[Lived]]:
     """All of them, begun at once."""
-    return {seed: processes.submit(live, seed, days=DAYS) for seed in SEEDS}
+    return {seed: begin(seed, DAYS) for seed in SEEDS}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_year_keeps_every_promise(years: dict[int, Future[Any]], seed: int) -> None:
-    story, counts = years[seed].result()
-    print(f"seed {seed}: {counts}")
-    assert not story, story
+def test_a_year_keeps_every_promise(years: dict[int, Future[Lived]], seed: int) -> None:
+    lived = years[seed].result()
+    print(lived.story)
+    assert lived.is_good, lived.story
 
 
 def test_a_year_has_one_course() -> None:
@@ -66,8 +70,9 @@ def test_a_year_has_one_course() -> None:
 
 
 @pytest.mark.parametrize("name", SABOTAGE)
-def test_a_broken_promise_is_found(processes: ProcessPoolExecutor, name: str) -> None:
+def test_a_broken_promise_is_found(begin: Callable[..., Future[Lived]], name: str) -> None:
     """The test can fail: whatever is taken out of the product is missed."""
-    story, _ = processes.submit(live, 3, days=60, sabotage=name).result()
-    assert SABOTAGE[name].says in story
-    assert "Repeat it with" in story
+    lived = begin(3, 60, name).result()
+    assert not lived.is_good
+    assert SABOTAGE[name].says in lived.story
+    assert "Repeat it with" in lived.story
