@@ -23,8 +23,11 @@ def handler(event: dict[str, Any], _context: object) -> None:
     """
     for record in event["Records"]:
         item = record["dynamodb"].get("NewImage", {})
-        name = "quarantine_token" if "lifted" in item else "task_token"
-        token = item.get(name, {}).get("S")
+        # The write that stores a quarantine's token is no reason to end it.
+        ends_quarantine = "lifted" in item or "woken" in item
+        token = item.get("task_token", {}).get("S")
+        if ends_quarantine and "quarantine_token" in item:
+            token = item["quarantine_token"]["S"]
         if token:
             deliver(token, case_id=item.get("case_id", {}).get("S"))
 

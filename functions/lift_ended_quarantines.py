@@ -24,10 +24,12 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The sweep, or a batch of items that ended -> the same; quarantines that are over are lifted.
+    """The sweep, or a batch of changed items -> the same; quarantines that are over are lifted.
 
-    Raises ClientError if AWS does not let it.
+    Not by a sweep that only detects. Raises ClientError if AWS does not let it.
     """
+    if event.get("detect_only"):
+        return event
     lifted = quarantine.lift_ended(
         organizations, table, policy_name=POLICY_NAME, is_in_use=IS_IN_USE
     )

@@ -70,7 +70,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         }
     )
     if not event["detect_only"]:
-        wake_cases(found, files.read_organization())
+        wake_cases(found, files.read_organization(), started_at=event["started_at"])
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
@@ -84,14 +84,20 @@ class Opening(NamedTuple):
     ask_at: datetime
 
 
-def wake_cases(found: dict[str, sweeps.Finding], organization: dict[str, str]) -> None:
+def wake_cases(
+    found: dict[str, sweeps.Finding], organization: dict[str, str], *, started_at: str
+) -> None:
     """Have those cases look again whose accounts have no root access key any more, or are gone.
 
-    `organization` has the state of each account there is. It never fails: the sweep has a report to
-    write, and the next one wakes them as well.
+    `organization` has the state of each account there is. A case that is younger than the sweep,
+    which may be a redrive of an old one, is none of its business. It never fails: the sweep has a
+    report to write, and the next one wakes them as well.
     """
+    stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
         for account_id, case_id in cases.open_case_ids(table).items():
+            if case_id.partition("-")[2] > stamp:
+                continue
             finding = found.get(account_id)
             gone = why_gone(organization.get(account_id))
             if gone or (finding and finding.state == AccountState.CLEAN):
@@ -132,10 +138,15 @@ def look_into_account(
             case = cases.load(table, case_id=exception.case_id)
             return row | {"state": AccountState.EXCEPTED, "reason": why}, case
     if opening is None:
-        return row, cases.find_open_case(table, account_id=account.id)
-    return row, ensure_case(
+        return row, cases.find_latest_case(table, account_id=account.id)
+    case = ensure_case(
         account, opening, key_ids=[key.id for key in keys], exception=old_exception, now=now
     )
+    if case.reopened:
+        times = "once" if case.reopened == 1 else f"{case.reopened} times"
+        given_up = f"given up {times} before, last {case.reopened_after}"
+        row["reason"] = f"{reason}; {given_up}" if reason else given_up
+    return row, case
 
 
 def ensure_case(

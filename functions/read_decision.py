@@ -30,6 +30,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if not case.decided and not case.account_gone and iso(now) < case.deadline:
         return {"answer": "LOOK_AGAIN", "by": "", "reason": "the next mail is due"}
     case = cases.close_to_decisions(table, case_id=event["case_id"], now=now)
+    is_declined = case.decision and case.decision.answer == cases.Answer.DECLINED
+    if case.account_gone and not is_declined and not case.deletion_started_at:
+        return {"answer": "ACCOUNT_GONE", "by": "", "reason": case.account_gone}
     if case.decision:
         answer: dict[str, Any] = {
             "answer": case.decision.answer,
@@ -40,8 +43,6 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         if case.decision.answer == cases.Answer.APPROVED and left:
             answer |= {"answer": "QUARANTINE", "timeout_seconds": left}
         return answer
-    if case.account_gone:
-        return {"answer": "ACCOUNT_GONE", "by": "", "reason": case.account_gone}
     return {"answer": "NONE", "by": "", "reason": silence(case)}
 
 

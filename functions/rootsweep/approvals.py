@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rootsweep.cases import Answer, Decision
+from rootsweep.cases import Answer, Decision, Quorum
 from rootsweep.table import iso
 from rootsweep.text import plain
 
@@ -40,14 +40,6 @@ class FormError(Exception):
 def new_link_secret() -> str:
     """A secret of 256 random bits, fit for a URL path."""
     return secrets.token_urlsafe(32)
-
-
-@dataclass(frozen=True)
-class Quorum:
-    """How many different people have to approve a deletion, and why it is more than one."""
-
-    people: int
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
 
     from rootsweep.accounts import Account
-    from rootsweep.approvals import Quorum
     from rootsweep.directory import Approver
     from rootsweep.escalation import Position
 
@@ -46,6 +45,7 @@ SHOWN_AFTER_THE_END = timedelta(days=90)
 # the time since the last one.
 NEARLY = timedelta(hours=6)
 NEARLY_PART = 4
+MOST_REQUESTS = 90
 # Cases that were opened before there were escalation policies had a week.
 _LADDER_OF_OLD_CASES: Ladder = (Rung(timedelta(days=7), (APPROVERS,)),)
 # Part of an update: what was decided until now becomes history.
@@ -157,6 +157,7 @@ class Case:
     next_mail_at: str = ""
     deadline: str = ""
     reopened: int = 0
+    reopened_after: str = ""
     old_exception: AccountException | None = None
     obstacle: Obstacle | None = None
     reason: str = ""
@@ -213,6 +214,7 @@ class Case:
             next_mail_at=item.get("next_mail_at") or item.get("deadline", ""),
             deadline=item.get("deadline", ""),
             reopened=int(item.get("reopened", 0)),
+            reopened_after=item.get("reopened_after", ""),
             old_exception=AccountException.from_item(old_exception) if old_exception else None,
             obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
@@ -256,9 +258,14 @@ class Case:
         return max(wanted, default=timedelta())
 
     @property
+    def can_be_taken_back(self) -> bool:
+        """Whether its approvers may still keep the keys, though the deletion is approved."""
+        return self.is_deleting and bool(self.quarantine_token or self.held)
+
+    @property
     def is_in_quarantine(self) -> bool:
         """Whether the root user is blocked, and its approvers may still keep the keys."""
-        return bool(self.quarantine_token) and not self.ended_at and self.is_deleting
+        return self.can_be_taken_back and bool(self.quarantine_until)
 
     @property
     def is_deleting(self) -> bool:
@@ -311,8 +318,11 @@ class Case:
         return person(approver) in map(person, self.approvers)
 
     def takes_decision_of(self, approver: str) -> bool:
-        """Whether a decision of this approver would be taken now; in quarantine only a decline."""
-        return (self.is_decidable or self.is_in_quarantine) and self.asks(approver)
+        """Whether a decision of this approver would be taken now.
+
+        Only a decline is, where the deletion is approved and waits.
+        """
+        return (self.is_decidable or self.can_be_taken_back) and self.asks(approver)
 
     def waits_for(self, approver: str) -> bool:
         """Whether it waits for this approver: they can decide and have not approved yet."""
@@ -327,6 +337,14 @@ class Case:
 def case_id_for(account_id: str, *, now: datetime) -> str:
     """The id of a case opened now, which is also the name of its execution."""
     return f"{account_id}-{now:%Y%m%dT%H%M%SZ}"
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """How many different people have to approve a deletion, and why it is more than one."""
+
+    people: int
+    reason: str
 
 
 def open_case(
@@ -350,7 +368,7 @@ def open_case(
     (or it is not known which keys there are or were), the new one goes on where that one ended.
     """
     case_id = case_id_for(account.id, now=now)
-    reopened, rung = _where_the_last_case_ended(table, account.id, key_ids)
+    reopened, rung, after = _where_the_last_case_ended(table, account.id, key_ids)
     case: dict[str, Any] = {
         **case_key(case_id),
         "schema": SCHEMA_VERSION,
@@ -367,6 +385,7 @@ def open_case(
         "ladder": [rung.to_dict() for rung in ladder],
         "rung": min(rung, len(ladder) - 1),
         "reopened": reopened,
+        "reopened_after": after,
     }
     if old_exception:
         case["old_exception"] = old_exception.to_item()
@@ -395,14 +414,23 @@ def open_case(
 
 def _where_the_last_case_ended(
     table: Table, account_id: str, key_ids: Collection[str]
-) -> tuple[int, int]:
-    """How often the trouble with these keys was given up before, and on which rung it was."""
+) -> tuple[int, int, str]:
+    """How often the trouble with these keys was given up before, on which rung, and how."""
     last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
     if last is None or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
-        return 0, 0
+        return 0, 0, ""
     if key_ids and last["key_ids"] and set(key_ids).isdisjoint(last["key_ids"]):
-        return 0, 0
-    return int(last["reopened"]) + 1, int(last["rung"])
+        return 0, 0, ""
+    return int(last["reopened"]) + 1, int(last["rung"]), last["outcome"]
+
+
+def find_latest_case(table: Table, *, account_id: str) -> Case | None:
+    """The open case of an account, or else the one that ended last, if it was given up."""
+    last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
+    given_up = last and last["outcome"] in (Outcome.ESCALATED, Outcome.FAILED)
+    return find_open_case(table, account_id=account_id) or (
+        load(table, case_id=last["case_id"]) if given_up else None
+    )
 
 
 def find_open_case(table: Table, *, account_id: str) -> Case | None:
@@ -451,6 +479,9 @@ def record_evidence(
     Raises CaseEndedError.
     """
     found = fingerprint(case.account_id, keys)
+    if case.approvals and not case.decision and case.fingerprint == found:
+        # Who approved as one of two did so; and one is not enough all of a sudden.
+        quorum = max(quorum, Quorum(case.quorum, case.quorum_reason), key=lambda each: each.people)
     update = (
         "SET #keys = :keys, fingerprint = :fingerprint, evidence_at = :now,"
         " #quorum = :quorum, quorum_reason = :why"
@@ -600,11 +631,11 @@ def decide(table: Table, *, case: Case, decision: Decision) -> Case:
     ):
         if decision.answer == Answer.APPROVED and case.approval_of(decision.by):
             return case
-        if case.is_in_quarantine and decision.answer == Answer.APPROVED:
+        if case.can_be_taken_back and decision.answer == Answer.APPROVED:
             break
         try:
-            if case.is_in_quarantine:
-                return _record_lift(table, case, decision)
+            if case.can_be_taken_back:
+                return _take_back(table, case, decision)
             return _record_decision(table, case, decision)
         except table.meta.client.exceptions.ConditionalCheckFailedException:
             case = load(table, case_id=case.id)  # Somebody was faster: does ours still count?
@@ -646,15 +677,16 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
     return Case.from_item(item)
 
 
-def _record_lift(table: Table, case: Case, decision: Decision) -> Case:
-    """End the quarantine by a decline, unless it ended in another way this very moment."""
+def _take_back(table: Table, case: Case, decision: Decision) -> Case:
+    """End the wait for an approved deletion by a decline, unless it ended this very moment."""
     item = table.update_item(
         Key=case_key(case.id),
         # `lifted` is what the table's stream is filtered by.
         UpdateExpression="SET decision = :decision, lifted = :yes",
         ConditionExpression=Attr("ended_at").not_exists()
-        & Attr("quarantine_token").eq(case.quarantine_token)
+        & (Attr("quarantine_token").exists() | Attr("held").exists())
         & Attr("lifted").not_exists()
+        & Attr("request_number").eq(case.request_number)
         & Attr("approvers").eq(list(case.approvers)),
         ExpressionAttributeValues={":decision": _decision_item(decision), ":yes": "YES"},
         ReturnValues="ALL_NEW",
@@ -705,13 +737,14 @@ def wake(table: Table, *, case_id: str, account_gone: str = "") -> bool:
     """End the wait of a case that waits for people, because something is new.
 
     Its evidence is gathered again, unless `account_gone` says why there is no account any more. By
-    the table's stream, like a decision; who waits for a removal by hand finds it at the next look.
-    Returns False if the case does not wait for people.
+    the table's stream, like a decision; who waits for a removal by hand, or whose deletion is held
+    up, finds it at the next look. Returns False if the case does not wait.
     """
-    waits = Attr("outcome").eq(Outcome.AWAITING_REMOVAL) | (
-        Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
-        & Attr("task_token").exists()
-        & Attr("decided").not_exists()
+    waits = (
+        Attr("outcome").eq(Outcome.AWAITING_REMOVAL)
+        | (Attr("task_token").exists() & Attr("decided").not_exists())
+        | Attr("quarantine_token").exists()
+        | Attr("held").exists()
     )
     # `woken` is what the table's stream is filtered by.
     update, values = "SET woken = :yes", {":yes": "YES"}
@@ -730,13 +763,16 @@ def was_woken(table: Table, *, case_id: str) -> bool:
     If so, nobody decides before it is clear who is asked: what they saw is being gathered anew.
     """
     looks = Attr("woken").exists() & Attr("account_gone").not_exists()
+    # What was decided stays, and counts if the evidence is the same; but a deletion that waits is
+    # not waited for when the keys are gone.
+    waits = Attr("decided").not_exists() | Attr("quarantine_token").exists() | Attr("held").exists()
     try:
         _update_open(
             table,
             case_id,
-            "REMOVE task_token, approvers",
+            "REMOVE task_token, approvers, quarantine_token, held",
             {},
-            extra=looks & Attr("decided").not_exists(),
+            extra=looks & waits,
         )
     except CaseEndedError:
         return False
@@ -761,7 +797,8 @@ def close_to_decisions(table: Table, *, case_id: str, now: datetime) -> Case:
         return _update_open(
             table,
             case_id,
-            "REMOVE task_token, quarantine_token",
+            # From here on nobody takes it back, unless the deletion has to wait again.
+            "REMOVE task_token, quarantine_token, held",
             {},
             extra=Attr("decision").exists(),
         )
@@ -809,13 +846,17 @@ def record_canary(table: Table, *, case_id: str, release: str) -> None:
 
 
 def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> None:
-    """Add to the case that approved keys are about to be deleted. Raises CaseEndedError."""
+    """Add to the case that approved keys are about to be deleted.
+
+    From here on it cannot be taken back. Raises CaseEndedError, also if it was this very moment.
+    """
     _update_open(
         table,
         case_id,
         "SET deletion_started_at = if_not_exists(deletion_started_at, :now)"
         " REMOVE held, held_since",
         {":now": iso(now)},
+        extra=Attr("decision.answer").eq(Answer.APPROVED),
     )
 
 
@@ -872,11 +913,13 @@ def record_outcome(
         {"Update": update},
         {"Delete": unlock},
         {"Put": {"TableName": table.name, "Item": last}},
-        *(
-            _end_request(table, approver=approver, case_id=case_id, now=now)
-            for approver in sorted({address.lower() for address in case.asked})
-        ),
     ]
+    requests = [
+        _end_request(table, approver=approver, case_id=case_id, now=now)
+        for approver in sorted({address.lower() for address in case.asked})
+    ]
+    # A transaction takes a hundred items; a case that ends must not fail for the people it asked.
+    writes += requests[:MOST_REQUESTS]
     if outcome == Outcome.DECLINED and case.decision:
         exception = AccountException(
             account_id=case.account_id,
@@ -899,6 +942,8 @@ def record_outcome(
         if not _condition_failed(error):
             raise
         raise CaseEndedError(f"case {case_id} changed while its outcome was recorded") from error
+    for request in requests[MOST_REQUESTS:]:
+        table.meta.client.update_item(**request["Update"])
     return load(table, case_id=case_id)
 
 

@@ -87,8 +87,10 @@ def begin(
 def lift_ended(
     organizations: OrganizationsClient, table: Table, *, policy_name: str, is_in_use: bool
 ) -> list[str]:
-    """Lift the block of each account whose case has ended; return the ids of the accounts.
+    """Lift the block of each account where no deletion is under way; return their ids.
 
+    That is so when its case has ended, or people are asked anew: a removal by hand is impossible
+    while the root user is blocked, and nobody chose a block that lasts until they decide again.
     Whatever else our policy is attached to is no quarantine that anybody knows of, and is lifted
     too. If the stack puts nobody into quarantine, this looks only whether anybody is left in it.
     Raises ClientError if AWS does not let it, after it has tried the others.
@@ -99,7 +101,7 @@ def lift_ended(
     # The targets before the items: what is attached meanwhile has its item first.
     targets = _targets(organizations, policy_id) if policy_id else set()
     cases_of = {item["account_id"]: item["case_id"] for item in _items(table)}
-    over = {id: case_id for id, case_id in cases_of.items() if _has_ended(table, case_id)}
+    over = {id: case_id for id, case_id in cases_of.items() if _is_over(table, case_id)}
     problem: Exception | None = None
     for account_id in [*over, *sorted(targets - set(cases_of))]:
         try:
@@ -137,8 +139,9 @@ def _items(table: Table) -> Iterator[dict[str, Any]]:
     return every_item(table, KeyConditionExpression=Key("pk").eq(QUARANTINE))
 
 
-def _has_ended(table: Table, case_id: str) -> bool:
-    return bool(cases.load(table, case_id=case_id).ended_at)
+def _is_over(table: Table, case_id: str) -> bool:
+    """Whether no deletion is under way any more: the case has ended, or people are asked anew."""
+    return not cases.load(table, case_id=case_id).is_deleting
 
 
 def _find(organizations: OrganizationsClient, name: str) -> str | None:

@@ -14,6 +14,7 @@ from tests.deployed.conftest import LEAVES, SECURITY_ACCOUNT, approver
 if TYPE_CHECKING:
     from tests.deployed.conftest import Deployed, Mail
 
+QUARANTINE = f"rootsweep-quarantine-{SECURITY_ACCOUNT}-us-east-1"
 LONG = {"after": "3m", "notify": ["approvers"]}
 
 
@@ -403,7 +404,7 @@ def delegated(deployed: Deployed) -> None:
 
 def our_policies(deployed: Deployed) -> list[str]:
     listed = deployed.as_management("organizations").list_policies(Filter="SERVICE_CONTROL_POLICY")
-    return [each["Id"] for each in listed["Policies"] if each["Name"] == "rootsweep-quarantine"]
+    return [each["Id"] for each in listed["Policies"] if each["Name"] == QUARANTINE]
 
 
 def test_a_root_user_is_blocked_for_a_while_then_its_keys_are_deleted_and_the_block_is_lifted(
@@ -501,7 +502,7 @@ def test_a_block_that_nobody_knows_of_is_lifted_by_the_next_sweep(
     account_id = "400000000006"
     organizations = deployed.as_management("organizations")
     policy = organizations.create_policy(
-        Name="rootsweep-quarantine",
+        Name=QUARANTINE,
         Description="",
         Type="SERVICE_CONTROL_POLICY",
         Content=json.dumps(everything("Deny")),
@@ -509,7 +510,7 @@ def test_a_block_that_nobody_knows_of_is_lifted_by_the_next_sweep(
     organizations.attach_policy(PolicyId=policy["Id"], TargetId=account_id)
     assert blocked(deployed, account_id)
 
-    deployed.sweep(accounts=["400000000005"], detect_only=True)
+    deployed.sweep(accounts=[SECURITY_ACCOUNT])
 
     assert not blocked(deployed, account_id)
     assert not our_policies(deployed)

@@ -1574,3 +1574,38 @@ def test_a_decision_counts_more_than_that_the_case_was_woken(table: Any) -> None
     assert not cases.was_woken(table, case_id=case.id)
     closed = cases.close_to_decisions(table, case_id=case.id, now=LATER)
     assert closed.decision == a_decision(case)
+
+
+def test_a_quorum_never_falls_under_approvals_that_wait_for_it(table: Any) -> None:
+    case = a_waiting_case(table, approvers=(APPROVER, DEPUTY), quorum=TWO_PEOPLE)
+    case = cases.decide(table, case=case, decision=a_decision(case))
+
+    cases.record_evidence(table, case=case, keys=case.keys, quorum=ONE_PERSON, now=LATER)
+
+    after = cases.load(table, case_id=case.id)
+    assert (after.quorum, after.quorum_reason) == (TWO_PEOPLE.people, TWO_PEOPLE.reason)
+    assert after.approvals == case.approvals
+
+
+def test_without_approvals_the_quorum_is_what_it_takes_now(table: Any) -> None:
+    case = a_waiting_case(table, quorum=TWO_PEOPLE)
+
+    cases.record_evidence(table, case=case, keys=case.keys, quorum=ONE_PERSON, now=LATER)
+
+    assert cases.load(table, case_id=case.id).quorum == 1
+
+
+def test_a_case_that_asked_very_many_ends_all_the_same(table: Any) -> None:
+    case = a_waiting_case(table)
+    for n in range(120):
+        table.update_item(
+            Key={"pk": f"CASE#{case.id}", "sk": "CASE"},
+            UpdateExpression="ADD asked :one",
+            ExpressionAttributeValues={":one": {f"a{n}@example.com"}},
+        )
+
+    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+
+    ended = [item for item in contents(table) if item["sk"].startswith("REQUEST#")]
+    assert len(ended) == 121
+    assert all("ended_at" in item for item in ended)

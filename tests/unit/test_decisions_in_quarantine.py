@@ -97,7 +97,7 @@ def read(case: Case) -> dict[str, Any]:
 
 
 def meanwhile(
-    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], name: str = "_record_lift"
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], name: str = "_take_back"
 ) -> None:
     """Something happens right before the next decision is written."""
     record = getattr(cases, name)
@@ -243,7 +243,12 @@ def test_a_case_without_approvals_wants_no_block() -> None:
 def test_a_case_is_in_quarantine_while_an_approved_deletion_waits_and_not_else(
     fields: dict[str, Any],
 ) -> None:
-    case = a_case(decision=a_decision(a_case()), decided="YES", quarantine_token=TOKEN)
+    case = a_case(
+        decision=a_decision(a_case()),
+        decided="YES",
+        quarantine_until="2026-03-18T05:06:07Z",
+        quarantine_token=TOKEN,
+    )
     assert case.is_in_quarantine
 
     assert not replace(case, **fields).is_in_quarantine

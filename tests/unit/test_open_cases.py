@@ -731,3 +731,33 @@ def test_waking_never_costs_the_sweep_its_report(
 
     assert run()["cases_opened"] == 1
     assert files.read_cases()[ACCOUNT]["case"]
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
+    table: Any, files: SweepFiles
+) -> None:
+    case = a_waiting_case(table, id=CLEAN, now=NOW)
+    files.write_organization([an_account()])
+    before, after = (f"{NOW + timedelta(seconds=n):%FT%T.123Z}" for n in (-1, 1))
+
+    run(started_at=before)
+    assert not cases.load(table, case_id=case.id).woken
+
+    run(started_at=after)
+    assert cases.load(table, case_id=case.id).account_gone
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_the_report_says_what_was_given_up(table: Any, files: SweepFiles) -> None:
+    last = a_waiting_case(table)
+    cases.record_outcome(table, case_id=last.id, outcome=Outcome.ESCALATED, reason="", now=NOW)
+
+    run(detect_only=True)
+    detected = files.read_cases()[ACCOUNT]
+    assert (detected["case"]["id"], detected["case"]["outcome"]) == (last.id, "ESCALATED")
+
+    run()
+    row = files.read_cases()[ACCOUNT]
+    assert row["case"]["outcome"] == "AWAITING_APPROVAL"
+    assert row["reason"] == "given up once before, last ESCALATED"

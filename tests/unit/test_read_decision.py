@@ -174,12 +174,52 @@ def test_an_account_that_is_gone_ends_the_wait_for_a_decision(
         cases.decide(table, case=case, decision=a_decision(case))
 
 
-def test_a_decision_counts_more_than_that_the_account_is_gone(table: Any) -> None:
+@pytest.mark.parametrize(
+    ("decided", "answer"), [(Answer.APPROVED, "ACCOUNT_GONE"), (Answer.DECLINED, "DECLINED")]
+)
+def test_where_the_account_is_gone_nothing_is_deleted_but_a_decline_counts(
+    table: Any, decided: Answer, answer: str
+) -> None:
     case = a_waiting_case(table)
     cases.wake(table, case_id=case.id, account_gone="the account is SUSPENDED")
-    cases.decide(table, case=case, decision=a_decision(case))
+    cases.decide(table, case=case, decision=a_decision(case, decided))
 
+    assert read(case)["answer"] == answer
+
+
+@pytest.mark.parametrize("gone", ["", "the account is CLOSED"])
+def test_an_approved_deletion_that_waits_is_not_waited_for_when_there_is_nothing_left_to_delete(
+    table: Any, gone: str
+) -> None:
+    case = a_decided_case(table)
+    read(case)
+    assert not cases.wake(table, case_id=case.id, account_gone=gone)
+    cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+
+    assert cases.wake(table, case_id=case.id, account_gone=gone)
+
+    assert read(case)["answer"] == ("ACCOUNT_GONE" if gone else "LOOK_AGAIN")
+    after = cases.load(table, case_id=case.id)
+    assert (after.decision, after.approvals) == (case.decision, case.approvals)
+
+
+def test_an_approved_deletion_that_waits_can_be_taken_back_and_not_while_it_begins(
+    table: Any,
+) -> None:
+    case = a_decided_case(table)
+    read(case)
+    held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    decline = a_decision(held, Answer.DECLINED)
     assert read(case)["answer"] == "APPROVED"
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=cases.load(table, case_id=case.id), decision=decline)
+    held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+
+    cases.decide(table, case=held, decision=decline)
+
+    with pytest.raises(CaseEndedError):
+        cases.record_deletion_started(table, case_id=case.id, now=NOW)
+    assert read(case)["answer"] == "DECLINED"
 
 
 def test_how_often_it_was_given_up_before_is_told_when_nobody_decided(
