@@ -856,7 +856,7 @@ def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> Non
         "SET deletion_started_at = if_not_exists(deletion_started_at, :now)"
         " REMOVE held, held_since",
         {":now": iso(now)},
-        extra=Attr("decision.answer").eq(Answer.APPROVED),
+        extra=Attr("lifted").not_exists(),
     )
 
 

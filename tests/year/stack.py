@@ -444,13 +444,13 @@ _SERIALIZER = TypeSerializer()
 def matches(pattern: dict[str, Any], event: Any) -> bool:
     """Whether an event has what a pattern asks for (EventBridge guide, "Event patterns")."""
     if not isinstance(event, dict):
-        return False
+        event = {}  # What is below it does not exist.
     for name, wanted in pattern.items():
         if isinstance(wanted, dict):
             if not matches(wanted, event.get(name)):
                 return False
-        elif wanted == [{"exists": True}]:
-            if name not in event:
+        elif wanted in ([{"exists": True}], [{"exists": False}]):
+            if (name in event) is not wanted[0]["exists"]:
                 return False
         else:
             expect(all(isinstance(value, str) for value in wanted), f"not understood: {wanted}")
