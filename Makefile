@@ -22,7 +22,7 @@ demo: .venv/ready ## Sweep a pretend organization, end to end. AUTO=approve|decl
 	@python -m local demo --organization "$(ORG)" --port "$(PORT)" --auto "$(AUTO)" --parameters "$(PARAMS)"
 
 test: .venv/ready ## Run all tests, in two processes
-	@python -m pytest --numprocesses 2 --dist loadgroup
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000
 	@FUZZ_EXAMPLES=10000 python -m pytest tests/unit/test_approval_page_fuzz.py

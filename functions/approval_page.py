@@ -127,10 +127,14 @@ class Visit(NamedTuple):
 
 
 def open_cases(link: approvers.Link) -> list[cases.Case]:
-    """The cases that this link opens, that have not ended and that ask its approver."""
+    """The cases that this link opens, that have not ended and where its approver has a say."""
     requests = approvers.open_requests(table, approver=link.approver)
     ids = [request.case_id for request in requests if link.opens(request)]
-    return [case for case in cases.load_many(dynamodb, table, ids) if case.asks(link.approver)]
+    return [
+        case
+        for case in cases.load_many(dynamodb, table, ids)
+        if case.asks(link.approver) or case.approval_of(link.approver)
+    ]
 
 
 def show_one(visit: Visit, case_id: str) -> Answer:

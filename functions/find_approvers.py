@@ -30,16 +30,19 @@ table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "denied"?}` -> `{"ask_at", "by_hand", "reason", "tell", "timeout_seconds"}`.
+    """`{"case_id", "denied", "entered_at"}` -> who is asked is in the table, and what to do next.
 
-    `tell` says that nobody answers for the account, for `reason`, and that nobody knows it yet.
+    Which is `{"ask_at", "by_hand", "reason", "tell", "timeout_seconds"}`. `tell` says that nobody
+    answers for the account, for `reason`, and that nobody was told; retries of a state, which
+    Step Functions entered at `entered_at` (ISO 8601), say the same as the attempt that was lost.
     `denied` is what Step Functions caught if AWS refused a root session: the JSON of a Lambda
     error. Then people have to remove the keys. The time is over when the next mail is due. Raises
     ApproverUnknownError, CaseEndedError.
     """
     now = datetime.now(UTC)
     case = cases.load(table, case_id=event["case_id"])
-    denied = event.get("denied")
+    denied = event["denied"]
+    entered_at = datetime.fromisoformat(event["entered_at"])
     obstacle, reason = why(denied, account_id=case.account_id) if denied else (None, "")
     ask_at = max(now, datetime.fromisoformat(case.ask_at) if case.ask_at else now)
     if case.ladder_since and case.obstacle == obstacle:
@@ -59,7 +62,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if position.reminder:
         # A moment for the other cases that have this mail at the same time, so that they share it.
         ask_at = max(ask_at, position.mail_at + timedelta(seconds=MAIL_WINDOW_SECONDS))
-    is_news = not found.approvers and not case.nobody_since
+    is_news = not found.approvers and case.nobody_since in ("", iso(entered_at))
     cases.ask(
         table,
         case=case,
@@ -68,7 +71,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         first_rung=first,
         since=since,
         position=position,
-        now=now,
+        now=entered_at,
         obstacle=obstacle,
         reason=reason,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvals, cases, root_access
+from rootsweep import approvals, cases, exceptions, root_access
 
 PARTITION = os.environ["PARTITION"]
 quorum_policy = approvals.QuorumPolicy.parse(
@@ -20,11 +20,21 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id"}` -> `{"access_key_ids"}`. Raises RootSessionDeniedError, CaseEndedError."""
+    """`{"case_id"}` -> `{"access_key_ids", "reason"?}`.
+
+    `reason` says that all of them are under an exception, so that nobody has to be asked. Raises
+    RootSessionDeniedError, CaseEndedError.
+    """
     case = cases.load(table, case_id=event["case_id"])
     iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
     keys = root_access.list_root_keys(iam, account_id=case.account_id)
     now = datetime.now(UTC)
     quorum = quorum_policy.quorum(keys, parents=case.parents, now=now)
     cases.record_evidence(table, case=case, keys=keys, quorum=quorum, now=now)
-    return {"access_key_ids": [key.id for key in keys]}
+    found: dict[str, Any] = {"access_key_ids": [key.id for key in keys]}
+    exception = exceptions.find_in_force(table, account_id=case.account_id, today=now.date())
+    if exception and exception.covers(keys):
+        found["reason"] = (
+            f"what is left may stay until {exception.until}, by a decision of {exception.owner}"
+        )
+    return found

@@ -17,10 +17,11 @@ table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """`{"case_id", "error": {"Error", "Cause"}}` -> `{"held", "tell", "message", "wait_seconds"}`.
+    """`{"case_id", "error": {"Error", "Cause"}, "entered_at"}` -> how long to wait, what to say.
 
-    People are told once, however many cases wait, each time that the kill switch was changed.
-    Raises CaseEndedError.
+    Which is `{"held", "tell", "message", "wait_seconds"}`. People are told once, however many cases
+    wait, each time that the kill switch was changed; a retry of the state, which was entered at
+    `entered_at`, says the same as the attempt that was lost. Raises CaseEndedError.
     """
     now = datetime.now(UTC)
     held = event["error"]["Error"].removesuffix("Error")
@@ -29,7 +30,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     tell = False
     if held == "KillSwitchOn":
         version = holds.kill_switch_version(ssm, parameter=KILL_SWITCH_PARAMETER, now=now)
-        tell = holds.is_first_to_tell(table, version=version, now=now)
+        visit = f"{case.id} {event['entered_at']}"
+        tell = holds.is_first_to_tell(table, version=version, visit=visit, now=now)
     wait = holds.wait_before_next_try(now - datetime.fromisoformat(case.held_since))
     return {
         "held": held,

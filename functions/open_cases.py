@@ -8,7 +8,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -17,6 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rootsweep import cases, escalation, exceptions, root_access, sweeps
 from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 BUCKET = os.environ["BUCKET"]
 GOVCLOUD = "aws-us-gov"
@@ -70,7 +73,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         }
     )
     if not event["detect_only"]:
-        wake_cases(found, files.read_organization(), started_at=event["started_at"])
+        clean = {i for i, finding in found.items() if finding.state == AccountState.CLEAN}
+        excepted = {
+            account.id
+            for account, (row, case) in zip(with_keys, results, strict=True)
+            if case and row.get("state") == AccountState.EXCEPTED
+        }
+        wake_cases(clean | excepted, files.read_organization(), started_at=event["started_at"])
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
@@ -84,27 +93,25 @@ class Opening(NamedTuple):
     ask_at: datetime
 
 
-def wake_cases(
-    found: dict[str, sweeps.Finding], organization: dict[str, str], *, started_at: str
-) -> None:
-    """Have those cases look again whose accounts have no root access key any more, or are gone.
+def wake_cases(settled: Collection[str], organization: dict[str, str], *, started_at: str) -> None:
+    """Have those cases look again whose accounts are `settled`, or gone.
 
-    `organization` has the state of each account there is. A case that is younger than the sweep,
-    which may be a redrive of an old one, is none of its business. It never fails: the sweep has a
-    report to write, and the next one wakes them as well.
+    Settled are those that have no root access key any more, or only such as may stay by an
+    exception. `organization` has the state of each account there is. A case that is younger than
+    the sweep, which may be a redrive of an old one, is none of its business. It never fails: the
+    sweep has a report to write, and the next one wakes them as well.
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
         for account_id, case_id in cases.open_case_ids(table).items():
             if case_id.partition("-")[2] > stamp:
                 continue
-            finding = found.get(account_id)
             gone = why_gone(organization.get(account_id))
-            if gone or (finding and finding.state == AccountState.CLEAN):
+            if gone or account_id in settled:
                 woken = cases.wake(table, case_id=case_id, account_gone=gone)
-                log.info("case %s was woken: %s (%s)", case_id, woken, gone or "it is clean")
+                log.info("case %s was woken: %s (%s)", case_id, woken, gone or "it is settled")
     except Exception:
-        log.exception("not every case was woken whose keys are gone")
+        log.exception("not every case was woken whose account is settled or gone")
 
 
 def why_gone(state: str | None) -> str:
@@ -125,14 +132,12 @@ def look_into_account(
         why = f"root users of GovCloud cannot sign in: {GOVCLOUD_EXCEPTION_REASON}"
         return row | {"state": AccountState.EXCEPTED, "reason": why}, None
     exception = exceptions.find(table, account_id=account.id)
-    old_exception = exception
     if exception and exception.is_in_force(now.date()):
-        old_exception = None  # It is about other keys.
         if reason:
             # Nobody is asked again because of a hiccup; nor are the keys taken for excepted ones.
             case = cases.load(table, case_id=exception.case_id)
             return row | {"state": AccountState.UNKNOWN}, case
-        if exception.fingerprint == root_access.fingerprint(account.id, keys):
+        if exception.covers(keys):
             ticket = f" ({exception.ticket})" if exception.ticket else ""
             why = f"until {exception.until}, by {exception.owner}: {exception.reason}{ticket}"
             case = cases.load(table, case_id=exception.case_id)
@@ -140,7 +145,7 @@ def look_into_account(
     if opening is None:
         return row, cases.find_latest_case(table, account_id=account.id)
     case = ensure_case(
-        account, opening, key_ids=[key.id for key in keys], exception=old_exception, now=now
+        account, opening, key_ids=[key.id for key in keys], exception=exception, now=now
     )
     if case.reopened:
         times = "once" if case.reopened == 1 else f"{case.reopened} times"
@@ -164,6 +169,7 @@ def ensure_case(
 
     case = opened()
     if start(case):
+        cases.move(table, case=case, account=account)
         return case
     try:
         cases.record_outcome(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
-from rootsweep import cases, mailing
+from rootsweep import approvers, cases, mailing
 
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
 dynamodb = boto3.resource("dynamodb", config=calls)
@@ -32,3 +33,7 @@ def handler(event: dict[str, Any], _context: object) -> None:
     case = cases.await_approval(table, case_id=event["case_id"], task_token=event["task_token"])
     if case.is_decidable:
         mailing.see_to_it(post, case)
+    now = datetime.now(UTC)
+    if any(approvers.has_bounced(table, approver=each, now=now) for each in case.approvers):
+        # The bounce came before the token, so that it could not end the wait.
+        cases.wake(table, case_id=case.id)

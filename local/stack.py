@@ -6,6 +6,7 @@ Speaks to the embedded AWS only as anyone would speak to AWS: SAM CLI, boto3 and
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -246,18 +247,21 @@ def _sam(*arguments: str, endpoint: str, account: str) -> None:
         environment["AWS_ENDPOINT_URL"] = endpoint
     log = STATE / f"sam-{arguments[0]}.log"
     STATE.mkdir(exist_ok=True)
-    with log.open("w") as output:
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "sam"), *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode:
+    # One at a time: they share the folder of the build, and the log.
+    with (STATE / "sam.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with log.open("w") as output:
+            done = subprocess.run(
+                [str(Path(sys.executable).parent / "sam"), *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
         said = [line for line in log.read_text().splitlines() if line.strip()]
+    if done.returncode:
         raise StackError(
             f"sam {arguments[0]} failed: {said[-1] if said else 'without a word'} (see {log})"
         )

@@ -5,6 +5,7 @@ The table, not an execution's data, is what deletions go by. `rootsweep.table` h
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
+from rootsweep import exceptions
 from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.escalation import APPROVERS, Ladder, Rung, duration, position
 from rootsweep.exceptions import AccountException
@@ -113,7 +115,7 @@ class Case:
     stands on it, from 0. The present climb began at `first_rung` at the time `ladder_since`, and
     `reminder` counts its mails. `answer_by` is the end of the rung, `deadline` of the ladder.
     `reopened` counts the cases before this one that ended ESCALATED or FAILED with keys that are
-    still there. `old_exception` is the exception that these keys were under before.
+    still there. `old_exception` is the one that these keys were under before, or some still are.
 
     `woken` says that something is new, so the wait ends and somebody looks again; `account_gone`
     why there is nothing to look at any more. `held` says what holds the deletion up since
@@ -320,9 +322,11 @@ class Case:
     def takes_decision_of(self, approver: str) -> bool:
         """Whether a decision of this approver would be taken now.
 
-        Only a decline is, where the deletion is approved and waits.
+        Only a decline is, where the deletion is approved and waits. Who has approved may take that
+        back also when somebody else is asked by now.
         """
-        return (self.is_decidable or self.can_be_taken_back) and self.asks(approver)
+        has_a_say = self.asks(approver) or self.approval_of(approver) is not None
+        return (self.is_decidable or self.can_be_taken_back) and has_a_say
 
     def waits_for(self, approver: str) -> bool:
         """Whether it waits for this approver: they can decide and have not approved yet."""
@@ -412,6 +416,22 @@ def open_case(
     return Case.from_item(case)
 
 
+def move(table: Table, *, case: Case, account: Account) -> None:
+    """Note in an open case in which units its account is now: they say who is asked, and how many.
+
+    Takes effect when the case looks again. An account whose units are not known has not moved. The
+    name of the unit stays as it was, for it is in the input that finds the execution again.
+    """
+    if account.parents and account.parents != case.parents:
+        with contextlib.suppress(CaseEndedError):
+            _update_open(
+                table,
+                case.id,
+                "SET parents = :parents",
+                {":parents": list(account.parents)},
+            )
+
+
 def _where_the_last_case_ended(
     table: Table, account_id: str, key_ids: Collection[str]
 ) -> tuple[int, int, str]:
@@ -479,6 +499,8 @@ def record_evidence(
     Raises CaseEndedError.
     """
     found = fingerprint(case.account_id, keys)
+    if (case.fingerprint, case.quorum) != (found, quorum.people):
+        case = _close_for_now(table, case)
     if case.approvals and not case.decision and case.fingerprint == found:
         # Who approved as one of two did so; and one is not enough all of a sudden.
         quorum = max(quorum, Quorum(case.quorum, case.quorum_reason), key=lambda each: each.people)
@@ -500,10 +522,9 @@ def record_evidence(
         if past:
             update += f", {_PAST}"
             values |= {":none": [], ":past": past}
-        # Without approvers nobody decides before it is clear who is asked now, until when; and the
-        # rung begins anew.
+        # The rung begins anew.
         update += (
-            " REMOVE woken, approvals, approvers, deadline, ladder_since, decision, decided,"
+            " REMOVE woken, approvals, deadline, ladder_since, decision, decided,"
             " task_token, held, held_since, quarantine_until, quarantine_token"
         )
     else:
@@ -530,6 +551,8 @@ def ask(
     history: who was asked to remove keys by hand is not surprised by an old approval. Raises
     CaseEndedError.
     """
+    if case.obstacle != obstacle:
+        case = _close_for_now(table, case)
     asked = {approver.address for approver in approvers}
     values: dict[str, Any] = {
         ":outcome": Outcome.AWAITING_REMOVAL if obstacle else Outcome.AWAITING_APPROVAL,
@@ -602,6 +625,14 @@ def ask(
             raise
         raise CaseEndedError(f"case {case.id} does not exist or has ended") from error
     return load(table, case_id=case.id)
+
+
+def _close_for_now(table: Table, case: Case) -> Case:
+    """The case with all that was decided until this moment, and nothing more will be.
+
+    Without approvers nobody decides before it is clear who is asked now, and about what.
+    """
+    return _update_open(table, case.id, "REMOVE approvers", {}) if case.approvers else case
 
 
 def note_unreachable(table: Table, *, case_id: str, approvers: set[str]) -> None:
@@ -927,12 +958,14 @@ def record_outcome(
             reason=case.decision.reason,
             ticket=case.decision.ticket,
             until=case.decision.until,
-            fingerprint=case.decision.fingerprint,
+            keys=case.keys,
             case_id=case_id,
         )
         item = {**exception_key(case.account_id), **exception.to_item()}
         writes.append({"Put": {"TableName": table.name, "Item": item}})
-    if outcome in (Outcome.REMEDIATED, Outcome.RESOLVED):
+    kept = exceptions.find_in_force(table, account_id=case.account_id, today=now.date())
+    is_left = outcome == Outcome.RESOLVED and kept is not None and kept.covers(case.keys)
+    if outcome in (Outcome.REMEDIATED, Outcome.RESOLVED) and not is_left:
         # Nothing is left that it could be about; a key of some later day has another story.
         gone = {"TableName": table.name, "Key": exception_key(case.account_id)}
         writes.append({"Delete": gone})

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from rootsweep.root_access import RootKey
 from rootsweep.table import SCHEMA_VERSION, exception_key, iso
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from mypy_boto3_dynamodb.service_resource import Table
@@ -20,7 +22,7 @@ WARNING = timedelta(days=7)
 
 @dataclass(frozen=True)
 class AccountException:
-    """What a declined case leaves behind. It covers exactly the keys that its owner saw.
+    """What a declined case leaves behind: the keys that its owner saw may stay.
 
     `until` is a date, and the last day. `warned_at`, ISO 8601 in UTC, is when the owner was told
     that it ends.
@@ -30,7 +32,7 @@ class AccountException:
     owner: str
     reason: str
     until: str
-    fingerprint: str
+    keys: tuple[RootKey, ...]
     case_id: str
     ticket: str = ""
     warned_at: str = ""
@@ -39,15 +41,25 @@ class AccountException:
     def from_item(cls, item: dict[str, Any]) -> Self:
         """The exception from what `to_item` made of it."""
         known = {name: item[name] for name in cls.__dataclass_fields__ if name in item}
-        return cls(**known)
+        return cls(**known | {"keys": tuple(RootKey.from_dict(key) for key in item["keys"])})
 
     def to_item(self) -> dict[str, Any]:
         """The exception as the table holds it, without its key."""
-        return {"schema": SCHEMA_VERSION, **asdict(self)}
+        return {"schema": SCHEMA_VERSION, **asdict(self), "keys": [k.to_dict() for k in self.keys]}
 
     def is_in_force(self, today: date) -> bool:
         """Whether its last day is still to come, or is today."""
         return self.until >= today.isoformat()
+
+    def covers(self, keys: Iterable[RootKey]) -> bool:
+        """Whether there are keys, and its owner saw each of them, active if it is active now.
+
+        So one of them may go or be deactivated without a question; a key that was inactive and is
+        used again is not what its owner saw.
+        """
+        now = {(key.id, key.status) for key in keys}
+        inactive = {(key.id, "Inactive") for key in self.keys}
+        return bool(now) and now <= {(key.id, key.status) for key in self.keys} | inactive
 
     def needs_warning(self, today: date) -> bool:
         """Whether its owner has to be told by now that it ends."""
@@ -59,6 +71,12 @@ def find(table: Table, *, account_id: str) -> AccountException | None:
     """The exception of an account, in force or not, if there is one."""
     item: Any = table.get_item(Key=exception_key(account_id), ConsistentRead=True).get("Item")
     return AccountException.from_item(item) if item else None
+
+
+def find_in_force(table: Table, *, account_id: str, today: date) -> AccountException | None:
+    """The exception of an account, if there is one and it is not over."""
+    exception = find(table, account_id=account_id)
+    return exception if exception and exception.is_in_force(today) else None
 
 
 def record_warned(table: Table, *, exception: AccountException, now: datetime) -> None:

@@ -10,6 +10,7 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from boto3.dynamodb.conditions import Attr
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rootsweep import cases
@@ -54,16 +55,20 @@ def kill_switch_version(ssm: SSMClient, *, parameter: str, now: datetime) -> str
         return f"unreadable on {now:%Y-%m-%d}"
 
 
-def is_first_to_tell(table: Table, *, version: str, now: datetime) -> bool:
-    """Whether nobody was told yet that this version of the kill switch stops deletions."""
+def is_first_to_tell(table: Table, *, version: str, visit: str, now: datetime) -> bool:
+    """Whether it is for this visit of a state to tell that the kill switch stops deletions.
+
+    It is for the first one that meets this version, however often that asks.
+    """
     try:
         table.put_item(
             Item={
                 **kill_switch_key(version),
                 "schema": SCHEMA_VERSION,
+                "told_by": visit,
                 "forget_at": int((now + TOLD_IS_KNOWN).timestamp()),
             },
-            ConditionExpression="attribute_not_exists(pk)",
+            ConditionExpression=Attr("pk").not_exists() | Attr("told_by").eq(visit),
         )
     except table.meta.client.exceptions.ConditionalCheckFailedException:
         return False

@@ -324,14 +324,22 @@ def _story(case: Case) -> list[str]:
     """What went before this case, in sentences."""
     sentences = []
     several = len(case.keys) != 1
-    if case.old_exception:
-        before = case.old_exception
+    if before := case.old_exception:
         ticket = f", ticket {quoted(before.ticket)}" if before.ticket else ""
-        sentences.append(
-            f"Until {_day(before.until)} {'keys' if several else 'the key'} of this account could "
-            f"stay, by a decision of {plain(before.owner, 254)}, for this reason: "
-            f"{quoted(before.reason, 1000)}{ticket}."
-        )
+        why = f"for this reason: {quoted(before.reason, 1000)}{ticket}"
+        owner = plain(before.owner, 254)
+        excepted = {key.id for key in before.keys}
+        still = [key.id for key in case.keys if key.id in excepted]
+        if before.until < case.opened_at:
+            sentences.append(
+                f"Until {_day(before.until)} {'keys' if several else 'the key'} of this account "
+                f"could stay, by a decision of {owner}, {why}."
+            )
+        elif still:
+            sentences.append(
+                f"{owner} has decided that {' and '.join(still)} may stay until "
+                f"{_day(before.until)}, {why}. To approve is to decide otherwise."
+            )
     if case.reopened:
         times = "once" if case.reopened == 1 else f"{case.reopened} times"
         sentences.append(

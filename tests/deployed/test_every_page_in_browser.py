@@ -49,7 +49,7 @@ EXCEPTION = AccountException(
     reason=f"The payroll runs on it. {HOSTILE[0]}",
     ticket="SEC-42",
     until="2026-03-01",
-    fingerprint="f",
+    keys=(),
     case_id="c",
 )
 USED = a_key(last_used_at="2026-02-20T00:00:00+00:00", last_used_service="s3")

@@ -194,10 +194,3 @@ def _wait_for(aws: Aws, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="session")
 def aws(start: Callable[[str], Aws]) -> Aws:
     return start(ORGANIZATION)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder run in one process, for they share what takes long to start."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(Path(__file__).parent.name))

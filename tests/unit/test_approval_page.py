@@ -1914,7 +1914,7 @@ def test_the_page_of_one_case_stays_small_whatever_its_ladder_and_its_story(tabl
         owner=addresses[0],
         reason="'" * 1000,
         until="2026-03-03",
-        fingerprint="f",
+        keys=(a_key(),),
         case_id="c",
         ticket="'" * 100,
     )

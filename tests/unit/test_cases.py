@@ -192,7 +192,7 @@ def test_a_case_as_it_was_written_before_ladders_can_be_asked_about_again(table:
 
 
 def test_a_case_keeps_its_ladder_and_where_it_stands(table: Any) -> None:
-    exception = AccountException(ACCOUNT, APPROVER, "r", "2026-03-01", "f", "c", "t", "w")
+    exception = AccountException(ACCOUNT, APPROVER, "r", "2026-03-01", (a_key(),), "c", "t", "w")
     case = open_a_case(table, ladder=TWO_RUNGS, old_exception=exception)
 
     first = asked(table, case)
@@ -784,6 +784,16 @@ def with_an_approval_of_other_keys(table: Any) -> Case:
     return case
 
 
+def test_who_approved_may_take_it_back_also_when_somebody_else_is_asked_by_now(table: Any) -> None:
+    case = approved_by(two_are_asked(table), table, APPROVER)
+    case = asked(table, case, DEPUTY)
+
+    assert not case.asks(APPROVER)
+    assert case.takes_decision_of(APPROVER)
+    after = cases.decide(table, case=case, decision=a_decision(case, Answer.DECLINED))
+    assert (after.decided_by, after.decision and after.decision.answer) == (APPROVER, "DECLINED")
+
+
 def approved_by_one_of_two(table: Any) -> Case:
     return approved_by(two_are_asked(table), table, APPROVER)
 
@@ -893,8 +903,41 @@ def test_fewer_people_than_before_keep_the_decision(table: Any) -> None:
 
     again = gathered(table, case, quorum=ONE_PERSON)
 
-    assert again == replace(case, quorum=1, quorum_reason="")
+    assert again == replace(case, quorum=1, quorum_reason="", approvers=())
     assert cases.approved_keys(table, case_id=case.id)[1] == case.keys
+
+
+def test_an_approval_while_the_keys_were_read_counts_before_fewer_are_needed(table: Any) -> None:
+    seen = two_are_asked(table)
+    approved_by(seen, table, APPROVER)
+
+    after = gathered(table, seen, quorum=ONE_PERSON)
+
+    assert (len(after.approvals), after.quorum, after.decision) == (1, 2, None)
+
+
+@pytest.mark.parametrize("answer", Answer)
+def test_what_was_decided_while_changed_keys_were_read_is_history(
+    table: Any, answer: Answer
+) -> None:
+    seen = a_waiting_case(table)
+    cases.decide(table, case=seen, decision=a_decision(seen, answer))
+
+    after = gathered(table, seen, [a_key(SECOND)])
+
+    assert (after.decision, after.approvals, after.request_number) == (None, (), 2)
+    assert [past["answer"] for past in item_of(table, seen)["past_decisions"]] == [answer]
+
+
+@pytest.mark.parametrize("answer", Answer)
+def test_what_was_decided_while_an_obstacle_came_up_is_history(table: Any, answer: Answer) -> None:
+    seen = a_waiting_case(table)
+    cases.decide(table, case=seen, decision=a_decision(seen, answer))
+
+    after = asked(table, seen, obstacle=Obstacle.ROOT_SESSION_DENIED)
+
+    assert (after.decision, after.approvals, after.request_number) == (None, (), 2)
+    assert [past["answer"] for past in item_of(table, seen)["past_decisions"]] == [answer]
 
 
 CHANGED = [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(status="Inactive")], []]
@@ -1348,7 +1391,7 @@ def test_declined_keys_are_excepted_until_the_day_and_no_longer(table: Any) -> N
     assert exception.owner == APPROVER
     assert exception.reason == "migrating in May"
     assert exception.until == "2026-05-01"
-    assert exception.fingerprint == case.fingerprint
+    assert exception.keys == case.keys
     assert exception.case_id == case.id
     assert exception.is_in_force(date(2026, 5, 1))
     assert not exception.is_in_force(date(2026, 5, 2))
@@ -1380,10 +1423,19 @@ def test_an_exception_goes_when_the_keys_are_gone_and_not_before(
     before = exceptions.find(table, account_id=ACCOUNT)
     assert before
 
-    end(table, a_waiting_case(table, now=LATER), outcome)
+    end(table, a_waiting_case(table, keys=[a_key(SECOND)], now=LATER), outcome)
 
     gone = outcome in (Outcome.REMEDIATED, Outcome.RESOLVED)
     assert exceptions.find(table, account_id=ACCOUNT) == (None if gone else before)
+
+
+def test_an_exception_stays_while_the_keys_are_there_that_it_is_about(table: Any) -> None:
+    end(table, a_decided_case(table, Answer.DECLINED), Outcome.DECLINED)
+    before = exceptions.find(table, account_id=ACCOUNT)
+
+    end(table, a_waiting_case(table, now=LATER), Outcome.RESOLVED)
+
+    assert exceptions.find(table, account_id=ACCOUNT) == before
 
 
 def test_a_later_exception_takes_the_place_of_the_one_before(table: Any) -> None:

@@ -750,7 +750,7 @@ def test_a_case_whose_block_was_lifted_ends_with_an_exception(table: Any) -> Non
         "SEC-42",
         "2026-05-01",
     )
-    assert exception.fingerprint == case.fingerprint
+    assert exception.keys == case.keys
     assert exception.case_id == case.id
 
 

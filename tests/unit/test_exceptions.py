@@ -12,7 +12,7 @@ from rootsweep import exceptions
 from rootsweep.exceptions import AccountException
 from rootsweep.table import exception_key
 
-from .builders import ACCOUNT, APPROVER, NOW, contents
+from .builders import ACCOUNT, APPROVER, NOW, SECOND, a_key, contents
 
 DAY = timedelta(days=1)
 LAST_DAY = date(2026, 5, 1)
@@ -21,7 +21,7 @@ EXCEPTION = AccountException(
     owner=APPROVER,
     reason="migrating in May",
     until="2026-05-01",
-    fingerprint="f",
+    keys=(a_key(), a_key(SECOND)),
     case_id="c",
     ticket="JIRA-1",
 )
@@ -49,6 +49,31 @@ def test_an_exception_as_it_was_written_before_tickets_has_none(table: Any) -> N
     )
 
     assert exceptions.find(table, account_id=ACCOUNT) == replace(EXCEPTION, ticket="")
+
+
+@pytest.mark.parametrize(
+    ("keys", "covered"),
+    [
+        ([], False),
+        ([a_key()], True),
+        ([a_key(last_used_at="2026-03-04T00:00:00+00:00")], True),
+        ([a_key(), a_key(SECOND)], True),
+        ([a_key(), a_key(SECOND, status="Inactive")], True),
+        ([a_key(), a_key("AKIAEXAMPLE00000003")], False),
+        ([a_key("AKIAEXAMPLE00000003")], False),
+    ],
+)
+def test_an_exception_covers_the_keys_that_its_owner_saw_as_long_as_they_are_no_more_in_use(
+    keys: list[Any], covered: bool
+) -> None:
+    assert EXCEPTION.covers(keys) is covered
+
+
+def test_an_inactive_key_that_is_activated_is_not_what_its_owner_saw() -> None:
+    exception = replace(EXCEPTION, keys=(a_key(status="Inactive"),))
+
+    assert exception.covers([a_key(status="Inactive")])
+    assert not exception.covers([a_key()])
 
 
 @given(st.integers(min_value=-400, max_value=400))

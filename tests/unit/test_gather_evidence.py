@@ -10,6 +10,8 @@ import pytest
 from rootsweep import cases, root_access
 from rootsweep.cases import Outcome
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
+from rootsweep.exceptions import AccountException
+from rootsweep.table import exception_key
 
 from .builders import (
     ACCOUNT,
@@ -78,6 +80,31 @@ def test_gathering_other_keys_takes_the_approval_back(table: Any, root: RootUser
     gather(case)
 
     assert cases.load(table, case_id=case.id).decision is None
+
+
+def test_keys_that_may_stay_by_an_exception_are_nobodys_question(
+    table: Any, root: RootUser
+) -> None:
+    case = open_a_case(table)
+    until = f"{datetime.now(UTC):%Y-%m-%d}"
+    exception = AccountException(ACCOUNT, DEPUTY, "migrating", until, (a_key(FIRST),), "c")
+    table.put_item(Item={**exception_key(ACCOUNT), **exception.to_item()})
+
+    assert "reason" not in gather(case)
+    root.keys = [a_key(FIRST)]
+    assert gather(case) == {
+        "access_key_ids": [FIRST],
+        "reason": f"what is left may stay until {until}, by a decision of {DEPUTY}",
+    }
+
+
+def test_an_exception_that_is_over_spares_nobody_the_question(table: Any, root: RootUser) -> None:
+    root.keys = [a_key(FIRST)]
+    until = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    exception = AccountException(ACCOUNT, DEPUTY, "migrating", until, (a_key(FIRST),), "c")
+    table.put_item(Item={**exception_key(ACCOUNT), **exception.to_item()})
+
+    assert gather(open_a_case(table)) == {"access_key_ids": [FIRST]}
 
 
 def used(ago: timedelta, id: str = FIRST) -> RootKey:

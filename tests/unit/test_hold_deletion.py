@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,19 @@ def at(stop_clock: Callable[[Any, datetime], None]) -> Callable[[datetime], None
     return set_clock
 
 
-def hold(case: cases.Case, error: str = "KillSwitchOnError", message: str = "m") -> dict[str, Any]:
+visits = itertools.count()
+
+
+def hold(
+    case: cases.Case, error: str = "KillSwitchOnError", message: str = "m", visit: str = ""
+) -> dict[str, Any]:
+    """What a visit of the state gives; each is another one, unless it is named."""
     cause = json.dumps({"errorMessage": message, "errorType": error})
-    event = {"case_id": case.id, "error": {"Error": error, "Cause": cause}}
+    event = {
+        "case_id": case.id,
+        "error": {"Error": error, "Cause": cause},
+        "entered_at": visit or str(next(visits)),
+    }
     return hold_deletion.handler(event, None)
 
 
@@ -66,6 +77,13 @@ def test_people_are_told_once_however_many_deletions_wait(table: Any, switch: Ki
     assert [hold(case)["tell"] for case in (*waiting, waiting[0])] == [True, False, False, False]
     switch.put("on")
     assert [hold(case)["tell"] for case in waiting] == [True, False, False]
+
+
+def test_a_retry_tells_what_the_attempt_before_could_not(table: Any) -> None:
+    case, other = (a_decided_case(table, id=f"33333333333{n}") for n in range(2))
+
+    told = [hold(case, visit="v")["tell"], hold(case, visit="v")["tell"]]
+    assert (told, hold(other, visit="v")["tell"]) == ([True, True], False)
 
 
 def test_nobody_is_told_that_the_first_deletions_run_one_at_a_time(

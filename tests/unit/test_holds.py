@@ -115,12 +115,14 @@ def test_a_switch_that_cannot_be_read_is_told_about_once_a_day(error: Exception)
 
 
 def test_people_are_told_once_for_each_change_of_the_switch(table: Any) -> None:
-    def tell(version: str) -> bool:
-        return holds.is_first_to_tell(table, version=version, now=NOW)
+    def tell(version: str, visit: int) -> bool:
+        return holds.is_first_to_tell(table, version=version, visit=f"v{visit}", now=NOW)
 
-    assert [tell(each) for each in ("1", "1", "2", "1", "2", "0", "0")] == [
+    assert [tell(each, n) for n, each in enumerate(("1", "1", "2", "1", "2", "0", "0"))] == [
         *(True, False, True, False, False, True, False)
     ]
+    # A retry of those that told.
+    assert [tell("1", 0), tell("2", 2), tell("0", 5), tell("2", 0)] == [True, True, True, False]
     assert {item["forget_at"] for item in contents(table)} == {
         (NOW + timedelta(days=400)).timestamp()
     }
@@ -130,7 +132,7 @@ def test_another_failure_of_the_table_is_not_taken_for_having_told(table: Any) -
     table.delete()
 
     with pytest.raises(table.meta.client.exceptions.ResourceNotFoundException):
-        holds.is_first_to_tell(table, version="1", now=NOW)
+        holds.is_first_to_tell(table, version="1", visit="v", now=NOW)
 
 
 # -- the wait -------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ AN_EXCEPTION = AccountException(
     owner=DEPUTY,
     reason="migrating in March",
     until="2026-03-03",
-    fingerprint="f",
+    keys=(a_key(),),
     case_id="c",
 )
 
@@ -961,6 +961,28 @@ def test_a_new_case_tells_of_the_exception_that_is_over(
     said = [show(case).replace("example. com", "example.com") for case in (one, several)]
     assert f"Until 3 March 2026 the key {by}, {end}" in said[0]
     assert f"Until 3 March 2026 keys {by}, {end}" in said[1]
+
+
+@every_story
+def test_a_new_case_tells_which_of_its_keys_somebody_wants_to_keep(
+    show: Callable[[Case], str],
+) -> None:
+    exception = replace(AN_EXCEPTION, until="2026-04-01", ticket="JIRA-1", keys=(a_key(FIRST),))
+    said = show(a_case(TWO_KEYS, old_exception=exception)).replace("example. com", "example.com")
+
+    assert (
+        f"deputy@example.com has decided that {FIRST} may stay until 1 April 2026, for this "
+        'reason: "migrating in March", ticket "JIRA-1". To approve is to decide otherwise.'
+    ) in said
+
+
+@every_story
+def test_an_exception_for_keys_that_are_gone_is_no_part_of_the_story(
+    show: Callable[[Case], str],
+) -> None:
+    exception = replace(AN_EXCEPTION, until="2026-04-01", keys=(a_key("AKIAEXAMPLE00000009"),))
+
+    assert "migrating in March" not in show(a_case(TWO_KEYS, old_exception=exception))
 
 
 @every_story

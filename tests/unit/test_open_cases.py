@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -344,7 +345,7 @@ def test_keys_under_an_exception_are_excepted_and_nobody_is_asked(
 
 
 @pytest.mark.parametrize(
-    "keys", [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(status="Inactive")]]
+    "keys", [[a_key(), a_key(SECOND)], [a_key(SECOND)], [a_key(SECOND, status="Inactive")]]
 )
 def test_an_exception_covers_only_the_keys_it_was_made_for(
     table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any, keys: list[Any]
@@ -382,15 +383,52 @@ def test_a_new_case_names_the_exception_that_is_over(table: Any) -> None:
 
 
 @pytest.mark.usefixtures("files", "stepfunctions")
-def test_an_exception_that_still_holds_for_other_keys_is_not_told_as_over(
+def test_a_new_case_knows_the_exception_that_still_holds_for_some_of_its_keys(
     table: Any, found: Any
 ) -> None:
-    declined(table, until=datetime.now(UTC) + timedelta(days=30))
-    found[ACCOUNT] = [a_key(SECOND)]
+    before = declined(table, until=datetime.now(UTC) + timedelta(days=30))
+    found[ACCOUNT] = [a_key(), a_key(SECOND)]
 
     run()
 
-    assert the_case(table).old_exception is None
+    exception = the_case(table).old_exception
+    assert exception
+    assert (exception.case_id, exception.keys) == (before.id, before.keys)
+
+
+@pytest.mark.usefixtures("files", "stepfunctions")
+def test_a_case_looks_again_when_what_is_left_may_stay_by_an_exception(
+    table: Any, found: Any
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=30))
+    found[ACCOUNT] = [a_key(), a_key(SECOND)]
+    run()
+    case = the_case(table)
+    cases.await_approval(table, case_id=case.id, task_token="token")
+    run()
+    assert not cases.load(table, case_id=case.id).woken
+
+    found[ACCOUNT] = [a_key()]
+    run(started_at=f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}")
+
+    assert cases.load(table, case_id=case.id).woken
+
+
+@pytest.mark.usefixtures("stepfunctions", "found")
+def test_a_case_knows_where_its_account_was_moved_to(table: Any, files: SweepFiles) -> None:
+    run()
+    before = the_case(table)
+    moved = replace(an_account(), parents=("r-1", "ou-new"), ou="New")
+    for there in (moved, replace(moved, parents=(), ou="it is not known where")):
+        files.write_accounts([there])
+        run()
+
+        case = the_case(table)
+        assert (case.id, case.parents, case.outcome) == (
+            before.id,
+            ("r-1", "ou-new"),
+            Outcome.AWAITING_APPROVAL,
+        )
 
 
 @pytest.mark.usefixtures("found", "stepfunctions")

@@ -85,6 +85,19 @@ def test_the_case_keeps_the_token_and_nobody_else_gets_it(
     assert mailbox.link(0) not in str(contents(table))
 
 
+def test_a_bounce_that_came_before_the_token_ends_the_wait(
+    table: Any, case: cases.Case, mailbox: Mailbox
+) -> None:
+    request(case)
+    assert not cases.load(table, case_id=case.id).woken
+
+    approvers.record_bounce(table, approver=APPROVER, reason="550", now=datetime.now(UTC))
+    request(case)
+
+    assert cases.load(table, case_id=case.id).woken
+    assert len(mailbox.sent) == 1
+
+
 def test_running_again_keeps_the_new_token_and_sends_no_second_mail(
     table: Any, case: cases.Case, mailbox: Mailbox
 ) -> None:

@@ -51,7 +51,7 @@ def files(s3: Any) -> SweepFiles:
 
 def keep(table: Any, id: str, *, days: int = 7, owner: str = APPROVER, **fields: str) -> None:
     """An exception of this account that ends in so many days."""
-    given = {"reason": "migrating", "fingerprint": "f", "case_id": f"case-of-{id}", **fields}
+    given = {"reason": "migrating", "keys": (), "case_id": f"case-of-{id}", **fields}
     until = f"{NOW + timedelta(days=days):%Y-%m-%d}"
     exception = AccountException(account_id=id, owner=owner, until=until, **given)
     table.put_item(Item={**exception_key(id), **exception.to_item()})

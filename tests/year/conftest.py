@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -38,10 +37,3 @@ def begin() -> Iterator[Callable[..., Future[Lived]]]:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         yield lambda *given: pool.submit(live, *given)
         pool.shutdown(cancel_futures=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder run in one process, for they share what takes long to start."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(Path(__file__).parent.name))

@@ -407,12 +407,19 @@ class Watch:
         if exception is None or exception["until"] < self.today():
             return
         account = self.world.accounts[case["account_id"]]
-        declined = self.case(exception["case_id"])
-        keys = {(key["id"], key["status"]) for key in declined["keys"]}
-        present = {(key.id, key.status) for key in account.keys.values()}
         just_now = self.clock.time - account.changed < A_MOMENT
         self.require(
-            keys != present or just_now, "a case is opened despite an exception", account.id
+            just_now or not self.may_all_stay(account, exception),
+            "a case is opened despite an exception",
+            account.id,
+        )
+
+    def may_all_stay(self, account: Account, exception: Item) -> bool:
+        """Whether who declined saw every key that there is, and none is more in use than then."""
+        seen = {key["id"]: key["status"] for key in self.case(exception["case_id"])["keys"]}
+        return bool(account.keys) and all(
+            key.id in seen and key.status in (seen[key.id], "Inactive")
+            for key in account.keys.values()
         )
 
     def _on_changed(self, old: Item, new: Item) -> None:
@@ -623,13 +630,19 @@ class Watch:
         return str(case.get("evidence_at", case["opened_at"]))
 
     def _check_gone(self, case: Item) -> None:
-        """The case of an account that is gone ends with the next sweeps."""
+        """The case of an account that is gone, or whose keys may all stay, ends with a next sweep.
+
+        A deletion that is held up, or waits for the end of a quarantine, finds it only then.
+        """
         account = self.world.accounts[case["account_id"]]
-        if account.is_member and account.state not in SHUT:
-            return
-        # A deletion that is held up, or waits for the end of a quarantine, finds it only then.
         waits = "held" in case or "quarantine_token" in case
         since = max(account.changed, self.waited.get(case["case_id"], 0))
+        kept = self.table.look(f"ACCOUNT#{account.id}", "EXCEPTION")
+        if kept and kept["until"] >= self.today() and self.may_all_stay(account, kept):
+            sweeps = [at for at in self.excepted[account.id] if at > since]
+            self.require(len(sweeps) < 3 or waits, "a case about keys that may stay", account.id)
+        if account.is_member and account.state not in SHUT:
+            return
         sweeps = [at for at in self.full_sweeps if at > since]
         self.require(len(sweeps) < 3 or waits, "a case of an account that is gone", account.id)
 

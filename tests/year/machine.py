@@ -304,7 +304,8 @@ class Execution:
                 "Input": self.input,
                 "Name": self.name,
                 "StartTime": _iso(self.started),
-            }
+            },
+            "State": {"EnteredTime": _iso(self.entered[-1][0]), "Name": self.entered[-1][1]},
         }
         if token:
             context["Task"] = {"Token": token}
