@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year local local-down check lock clean
+.PHONY: help demo test fuzz year local local-down check permissions lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,9 @@ check: .venv/ready ## Lint, types, templates, state machines
 	mypy
 	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml
 	python -m pytest --quiet --no-header tests/contract
+
+permissions: .venv/ready ## Write docs/permissions.md anew from templates, definitions and code
+	@python -m tests.contract.permissions
 
 lock: .venv/ready ## Resolve the pinned packages anew
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
