@@ -25,7 +25,7 @@ def test_every_threat_has_a_test_that_exists() -> None:
 
 
 def test_packages_are_pinned_by_their_hashes() -> None:
-    for name in ("requirements-dev.txt", "functions/requirements.txt"):
+    for name in ("requirements-dev.txt", "requirements-checks.txt", "functions/requirements.txt"):
         text = (REPOSITORY / name).read_text().replace("\\\n", "")
         packages = [line for line in text.splitlines() if line and not line.startswith("#")]
         assert packages
