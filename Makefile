@@ -39,10 +39,11 @@ local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, 
 local-down: .venv/ready ## Stop what `make local` started
 	@python -m local down
 
-check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, state machines
+check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, secrets, state machines
 	ruff check --quiet .
 	ruff format --check --quiet .
 	mypy
+	zizmor --offline --quiet --no-progress --persona pedantic .github
 	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml
 	CKV_SKIP_PACKAGE_UPDATE_CHECK=true .venv-checks/bin/checkov --config-file .checkov.yaml
 	python -m pytest --quiet --no-header --numprocesses 2 --dist loadfile tests/contract
