@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year local local-down check lock clean
+.PHONY: help demo test fuzz year local local-down check audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,7 +48,15 @@ check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, se
 	CKV_SKIP_PACKAGE_UPDATE_CHECK=true .venv-checks/bin/checkov --config-file .checkov.yaml
 	python -m pytest --quiet --no-header --numprocesses 2 --dist loadfile tests/contract
 
-lock: .venv/ready ## Resolve the pinned packages anew
+audit: .venv-checks/ready ## Ask a vulnerability service about all pinned packages; needs the internet
+	@for list in functions/requirements.txt requirements-dev.txt requirements-checks.txt; do \
+		echo "$$list" && .venv-checks/bin/pip-audit --strict --disable-pip --require-hashes \
+			--progress-spinner off --requirement "$$list" || exit 1; done
+
+sbom: .venv/ready .venv-checks/ready ## Write docs/sbom.json and docs/licences.md
+	@python -m tools.packages
+
+lock: .venv/ready ## Resolve the pinned packages anew; `make sbom` after it
 	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	cd functions && $(LOCK) requirements.in --constraint ../requirements-dev.txt --output-file requirements.txt
 	$(LOCK) requirements-checks.in --output-file requirements-checks.txt
