@@ -42,7 +42,7 @@ def test_each_action_of_a_function_is_used_where_the_document_says() -> None:
 
 
 def test_packages_are_pinned_by_their_hashes() -> None:
-    for name in ("requirements-dev.txt", "functions/requirements.txt"):
+    for name in ("requirements-dev.txt", "requirements-checks.txt", "functions/requirements.txt"):
         text = (REPOSITORY / name).read_text().replace("\\\n", "")
         packages = [line for line in text.splitlines() if line and not line.startswith("#")]
         assert packages

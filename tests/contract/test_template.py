@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
 from rootsweep.text import EMAIL_ADDRESS
 
 from .calls import calls_of
+from .policies import sam_template
 from .shipped import (
     CODE_FILES,
     FUNCTIONS,
@@ -327,17 +327,6 @@ def test_other_source_networks_deploy_the_api_anew(monkeypatch: pytest.MonkeyPat
 
     [one], [same], [other] = map(deployments, ("10.0.0.0/8", "10.0.0.0/8", "10.0.0.0/9"))
     assert one == same != other
-
-
-def sam_template() -> dict[str, Any]:
-    """The template as `sam deploy` sends it, with the code in S3."""
-    content: dict[str, Any] = yaml_parse((REPOSITORY / "template.yaml").read_text())
-    content["Globals"]["Function"]["CodeUri"] = "s3://bucket/functions.zip"
-    for resource in content["Resources"].values():
-        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
-            if name in resource.get("Properties", {}):
-                resource["Properties"][name] = "s3://bucket/content"
-    return content
 
 
 def test_what_must_outlive_the_stack_is_retained() -> None:
