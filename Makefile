@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year local local-down check permissions audit sbom lock clean
+.PHONY: help demo test fuzz year local local-down check permissions permissions-test audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,9 @@ check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, se
 
 permissions: .venv/ready ## Write docs/permissions.md anew from templates, definitions and code
 	@python -m tests.contract.permissions
+
+permissions-test: .venv/ready ## Show that every permission is needed, and what roles must not do is denied
+	@python -m pytest --verbose tests/permissions
 
 audit: .venv-checks/ready ## Ask a vulnerability service about all pinned packages; needs the internet
 	@for list in functions/requirements.txt requirements-dev.txt requirements-checks.txt; do \
