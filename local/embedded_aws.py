@@ -94,9 +94,18 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from ministack import app
     from ministack.core import lambda_runtime
 
-    from local import api_gateway, inbox, pretend, ses, step_functions
+    from local import (
+        api_gateway,
+        cloud_formation,
+        event_bridge,
+        inbox,
+        pretend,
+        ses,
+        step_functions,
+    )
 
-    pretend.install(organization, MEMBER_ROLE, parameters)
+    cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
+    event_bridge.install()
     ses.install()
     step_functions.install()
     api_gateway.install()
