@@ -40,7 +40,7 @@ check: .venv/ready ## Lint, types, templates, state machines
 	ruff check --quiet .
 	ruff format --check --quiet .
 	mypy
-	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml
+	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml member-events.yaml root-session-policy.yaml
 	python -m pytest --quiet --no-header tests/contract
 
 lock: .venv/ready ## Resolve the pinned packages anew
