@@ -9,11 +9,14 @@ SEEDS ?= 200
 # The oldest first: what runs there runs on the newer ones.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13 3.14,$(shell command -v python$(version) 2>/dev/null)) $(shell command -v python3 2>/dev/null) python3)
 
+LOCK = uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --quiet --upgrade
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year local local-down check lock clean
+.PHONY: help demo test fuzz year local local-down check permissions audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,27 +39,40 @@ local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, 
 local-down: .venv/ready ## Stop what `make local` started
 	@python -m local down
 
-check: .venv/ready ## Lint, types, templates, state machines
+check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, secrets, state machines
 	ruff check --quiet .
 	ruff format --check --quiet .
 	mypy
+	zizmor --offline --quiet --no-progress --persona pedantic .github
 	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml member-events.yaml root-session-policy.yaml
-	python -m pytest --quiet --no-header tests/contract
+	CKV_SKIP_PACKAGE_UPDATE_CHECK=true .venv-checks/bin/checkov --config-file .checkov.yaml
+	python -m pytest --quiet --no-header --numprocesses 2 --dist loadfile tests/contract
 
-lock: .venv/ready ## Resolve the pinned packages anew
-	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --quiet --upgrade requirements-dev.in --output-file requirements-dev.txt
-	cd functions && uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --quiet --upgrade requirements.in --constraint ../requirements-dev.txt \
-		--output-file requirements.txt
+permissions: .venv/ready ## Write docs/permissions.md anew from templates, definitions and code
+	@python -m tests.contract.permissions
+
+audit: .venv-checks/ready ## Ask a vulnerability service about all pinned packages; needs the internet
+	@for list in functions/requirements.txt requirements-dev.txt requirements-checks.txt; do \
+		echo "$$list" && .venv-checks/bin/pip-audit --strict --disable-pip --require-hashes \
+			--progress-spinner off --requirement "$$list" || exit 1; done
+
+sbom: .venv/ready .venv-checks/ready ## Write docs/sbom.json and docs/licences.md
+	@python -m tools.packages
+
+lock: .venv/ready ## Resolve the pinned packages anew; `make sbom` after it
+	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+	cd functions && $(LOCK) requirements.in --constraint ../requirements-dev.txt --output-file requirements.txt
+	$(LOCK) requirements-checks.in --output-file requirements-checks.txt
 
 clean: ## Remove what was installed and built
-	rm -rf .aws-sam .local .venv
+	rm -rf .aws-sam .local .venv .venv-checks
 
 .venv/ready: requirements-dev.txt
+.venv-checks/ready: requirements-checks.txt
+.venv/ready .venv-checks/ready:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 		{ echo "Rootsweep needs Python 3.11 to 3.14; say which with: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo "Installing the tools into .venv (once)"
-	@"$(PYTHON)" -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-dev.txt
+	@echo "Installing the tools into $(@D) (once)"
+	@"$(PYTHON)" -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@

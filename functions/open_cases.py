@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -18,9 +19,6 @@ from rootsweep import cases, escalation, exceptions, root_access, sweeps
 from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
 BUCKET = os.environ["BUCKET"]
 GOVCLOUD = "aws-us-gov"
 GOVCLOUD_EXCEPTION_REASON = os.environ["GOVCLOUD_EXCEPTION_REASON"]
@@ -28,6 +26,7 @@ MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
+CLEAN = "no root access key was left when Rootsweep looked"
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
 calls = Config(
@@ -75,13 +74,13 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         }
     )
     if not event["detect_only"]:
-        clean = {i for i, finding in found.items() if finding.state == AccountState.CLEAN}
-        excepted = {
-            account.id
+        settled = {i: CLEAN for i, finding in found.items() if finding.state == AccountState.CLEAN}
+        settled |= {
+            account.id: f"what is left may stay {row['reason']}"
             for account, (row, case) in zip(with_keys, results, strict=True)
             if case and row.get("state") == AccountState.EXCEPTED
         }
-        wake_cases(clean | excepted, files.read_organization(), started_at=event["started_at"])
+        wake_cases(settled, files.read_organization(), started_at=event["started_at"])
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
@@ -95,13 +94,13 @@ class Opening(NamedTuple):
     ask_at: datetime
 
 
-def wake_cases(settled: Collection[str], organization: dict[str, str], *, started_at: str) -> None:
+def wake_cases(settled: dict[str, str], organization: dict[str, str], *, started_at: str) -> None:
     """Have those cases look again whose accounts are `settled`, or gone.
 
     Settled are those that have no root access key any more, or only such as may stay by an
-    exception. `organization` has the state of each account there is. A case that is younger than
-    the sweep, which may be a redrive of an old one, is none of its business. It never fails: the
-    sweep has a report to write, and the next one wakes them as well.
+    exception: why, by account id. `organization` has the state of each account there is. A case
+    that is younger than the sweep, which may be a redrive of an old one, is none of its business.
+    It never fails: the sweep has a report to write, and the next one wakes them as well.
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
@@ -109,11 +108,32 @@ def wake_cases(settled: Collection[str], organization: dict[str, str], *, starte
             if case_id.partition("-")[2] > stamp:
                 continue
             gone = why_gone(organization.get(account_id))
-            if gone or account_id in settled:
+            reason = gone or settled.get(account_id, "")
+            if reason:
                 woken = cases.wake(table, case_id=case_id, account_gone=gone)
-                log.info("case %s was woken: %s (%s)", case_id, woken, gone or "it is settled")
+                log.info("case %s was woken: %s (%s)", case_id, woken, reason)
+                see_that_it_runs(case_id, reason=reason)
     except Exception:
         log.exception("not every case was woken whose account is settled or gone")
+
+
+def see_that_it_runs(case_id: str, *, reason: str) -> None:
+    """Start a case that never was, and end one whose execution is over, for nobody else will.
+
+    No sweep comes to it by its keys any more.
+    """
+    case = cases.load(table, case_id=case_id)
+    if case.ended_at or start(case):
+        return
+    is_ours = case.deletion_started_at and reason == CLEAN
+    with contextlib.suppress(CaseEndedError):
+        cases.record_outcome(
+            table,
+            case_id=case_id,
+            outcome=cases.Outcome.REMEDIATED if is_ours else cases.Outcome.RESOLVED,
+            reason=f"{reason}; its execution was stopped or failed before",
+            now=datetime.now(UTC),
+        )
 
 
 def why_gone(state: str | None) -> str:

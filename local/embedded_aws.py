@@ -97,6 +97,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from local import (
         api_gateway,
         cloud_formation,
+        condition_keys,
         event_bridge,
         inbox,
         pretend,
@@ -105,6 +106,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     )
 
     cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
+    condition_keys.install()
     event_bridge.install()
     ses.install()
     step_functions.install()

@@ -52,31 +52,36 @@ def operations() -> dict[str, set[str]]:
     return found
 
 
-def calls_of(handler: str) -> list[set[str]]:
-    """What the code calls that a handler file can reach: for each call, what it may stand for."""
-    used = _reachable(handler)
-    found = []
-    for node in used:
+@cache
+def calls_of(handler: str) -> list[tuple[str, set[str]]]:
+    """What the code calls that a handler file can reach: where, and what each call may stand for.
+
+    Where is like `delete_root_keys.py` or `rootsweep/cases.py: decide`.
+    """
+    found: list[tuple[str, set[str]]] = []
+    for where, node in _reachable(handler):
         match node:
             case ast.Attribute(attr=name) if name in operations():
                 if name not in OF_THE_MEMBER:
-                    found.append(operations()[name])
+                    found.append((where, operations()[name]))
             case ast.Call(
                 func=ast.Attribute(attr="get_paginator"), args=[ast.Constant(value=str(name))]
             ) if name not in OF_THE_MEMBER:
-                found.append(operations()[name])
+                found.append((where, operations()[name]))
             case ast.Dict(keys=keys):
                 writes = [key.value for key in keys if isinstance(key, ast.Constant)]
-                found += [{f"dynamodb:{WRITES[write]}"} for write in writes if write in WRITES]
-    return [actions for actions in found if actions]
+                found += [
+                    (where, {f"dynamodb:{WRITES[write]}"}) for write in writes if write in WRITES
+                ]
+    return [(where, actions) for where, actions in found if actions]
 
 
-def _reachable(handler: str) -> list[ast.AST]:
-    """The nodes of a handler file, and of everything in `rootsweep` that they lead to.
+def _reachable(handler: str) -> list[tuple[str, ast.AST]]:
+    """The nodes of a handler file, and of everything in `rootsweep` that they lead to, with places.
 
     Methods are found by their names, in the classes that are found.
     """
-    nodes: list[ast.AST] = []
+    nodes: list[tuple[str, ast.AST]] = []
     names: set[tuple[str, str]] = set()
     methods: set[str] = set()
     classes: list[tuple[str, ast.ClassDef]] = []
@@ -93,8 +98,11 @@ def _reachable(handler: str) -> list[ast.AST]:
             for node in ast.walk(tree)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
+        where = _path(module)
+        if isinstance(tree, ast.FunctionDef):
+            where += f": {tree.name}"
         for node in ast.walk(tree):
-            nodes.append(node)
+            nodes.append((where, node))
             match node:
                 case ast.Attribute(value=ast.Name(id=alias), attr=name) if alias in imported:
                     names.add((imported[alias][0], name))

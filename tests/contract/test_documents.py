@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from . import permissions
 from .shipped import REPOSITORY
 
 TESTS = {
@@ -24,8 +25,24 @@ def test_every_threat_has_a_test_that_exists() -> None:
         assert set(named) <= TESTS, threat
 
 
+def test_the_permissions_are_those_of_the_templates_and_the_code() -> None:
+    assert permissions.DOCUMENT.read_text() == permissions.document(), "run: make permissions"
+
+
+def test_each_action_of_a_function_is_used_where_the_document_says() -> None:
+    nowhere = [
+        line
+        for line in permissions.document().splitlines()
+        if line.startswith("| `") and "the service itself" in line
+    ]
+    by_service = re.compile(
+        r"`(logs:|states:|dynamodb:(DescribeStream|ListStreams)|sqs:|s3:GetObject|iam:GetAccountSum)"
+    )
+    assert [line for line in nowhere if not by_service.match(line[2:])] == []
+
+
 def test_packages_are_pinned_by_their_hashes() -> None:
-    for name in ("requirements-dev.txt", "functions/requirements.txt"):
+    for name in ("requirements-dev.txt", "requirements-checks.txt", "functions/requirements.txt"):
         text = (REPOSITORY / name).read_text().replace("\\\n", "")
         packages = [line for line in text.splitlines() if line and not line.startswith("#")]
         assert packages

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
 from rootsweep.text import EMAIL_ADDRESS
 
 from .calls import calls_of
+from .policies import sam_template
 from .shipped import (
     CODE_FILES,
     FUNCTIONS,
@@ -153,7 +153,7 @@ def root_tasks(role: dict[str, Any]) -> list[str]:
     for statement in statements(role):
         if "sts:AssumeRoot" in as_list(statement["Action"]):
             assert as_list(statement["Action"]) == ["sts:AssumeRoot"]
-            assert list(statement["Condition"]) == ["ArnEquals"]
+            assert list(statement["Condition"]) == ["ArnEquals", "ArnLike"]
             task = TASK.match(statement["Condition"]["ArnEquals"]["sts:TaskPolicyArn"]["Fn::Sub"])
             assert task
             tasks.append(task[1])
@@ -213,7 +213,7 @@ def test_a_function_may_call_what_its_code_calls_and_nothing_else(name: str) -> 
             "dynamodb:ListStreams",
             "sqs:SendMessage",
         }
-    calls = calls_of(name)
+    calls = [actions for _, actions in calls_of(name)]
 
     assert calls
     assert [call for call in calls if not call & allowed] == [], "is called and not allowed"
@@ -333,17 +333,6 @@ def test_other_source_networks_deploy_the_api_anew(monkeypatch: pytest.MonkeyPat
     assert one == same != other
 
 
-def sam_template() -> dict[str, Any]:
-    """The template as `sam deploy` sends it, with the code in S3."""
-    content: dict[str, Any] = yaml_parse((REPOSITORY / "template.yaml").read_text())
-    content["Globals"]["Function"]["CodeUri"] = "s3://bucket/functions.zip"
-    for resource in content["Resources"].values():
-        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
-            if name in resource.get("Properties", {}):
-                resource["Properties"][name] = "s3://bucket/content"
-    return content
-
-
 def test_what_must_outlive_the_stack_is_retained() -> None:
     # The two of API Gateway may serve other APIs of the account by then.
     for id in ("CasesTable", "ReportBucket", "ApiGatewayAccount", "ApiGatewayLogRole"):
@@ -403,9 +392,8 @@ def test_the_member_role_can_do_one_thing_for_roles_that_exist() -> None:
     assert "ManagedPolicyArns" not in role["Properties"]
     assert trust["Action"] == "sts:AssumeRole"
     arns = trust["Condition"]["ArnLike"]["aws:PrincipalArn"]
-    trusted = [
-        re.search(r":role/\$\{RootsweepStackName\}-(\w+)-\*$", arn["Fn::Sub"])[1] for arn in arns
-    ]
+    name = re.compile(r":role\$\{RolePath\}\$\{RootsweepStackName\}-(\w+)-\*$")
+    trusted = [name.search(arn["Fn::Sub"])[1] for arn in arns]
     # Who calls it: what has an AUDIT_ROLE_NAME.
     callers = {
         properties["Role"]["Fn::GetAtt"][0]
@@ -437,7 +425,7 @@ def test_the_policy_of_the_security_account_spares_exactly_the_roles_that_open_r
     [(operator, condition)] = by_us["Condition"].items()
     assert operator == "ArnNotLike"
     spared = {
-        re.search(r":role/\$\{RootsweepStackName\}-(\w+)-\*$", arn["Fn::Sub"])[1]
+        re.search(r":role\$\{RolePath\}\$\{RootsweepStackName\}-(\w+)-\*$", arn["Fn::Sub"])[1]
         for arn in condition["aws:PrincipalArn"]
     }
     assert spared == roles_that_open_root_sessions()

@@ -790,7 +790,8 @@ def test_who_approved_may_take_it_back_also_when_somebody_else_is_asked_by_now(t
 
     assert not case.asks(APPROVER)
     assert case.takes_decision_of(APPROVER)
-    after = cases.decide(table, case=case, decision=a_decision(case, Answer.DECLINED))
+    decision = a_decision(case, Answer.DECLINED, by=APPROVER)
+    after = cases.decide(table, case=case, decision=decision)
     assert (after.decided_by, after.decision and after.decision.answer) == (APPROVER, "DECLINED")
 
 

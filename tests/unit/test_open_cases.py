@@ -23,6 +23,7 @@ from .builders import (
     NOW,
     SECOND,
     TWO_RUNGS,
+    a_decided_case,
     a_decision,
     a_key,
     a_waiting_case,
@@ -729,6 +730,55 @@ def test_a_case_whose_account_is_gone_is_told_so_whatever_the_sweep_was_about(
 
     after = cases.load(table, case_id=case.id)
     assert (after.account_gone, after.woken) == (gone, bool(gone))
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_case_that_never_was_started_is_though_its_keys_or_its_account_are_gone(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, gone: bool
+) -> None:
+    case = open_a_case(table, id=CLEAN)
+    if gone:
+        files.write_organization([an_account()])
+
+    run()
+
+    assert case.id in stepfunctions.running
+    assert not cases.load(table, case_id=case.id).ended_at
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize(
+    ("gone", "deleting", "outcome", "reason"),
+    [
+        (False, False, Outcome.RESOLVED, "no root access key was left"),
+        (False, True, Outcome.REMEDIATED, "no root access key was left"),
+        (True, False, Outcome.RESOLVED, "the account has left the organization"),
+        (True, True, Outcome.RESOLVED, "the account has left the organization"),
+    ],
+)
+def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_gone(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    gone: bool,
+    deleting: bool,
+    outcome: Outcome,
+    reason: str,
+) -> None:
+    case = a_decided_case(table, id=CLEAN) if deleting else a_waiting_case(table, id=CLEAN)
+    if deleting:
+        cases.record_deletion_started(table, case_id=case.id, now=NOW)
+    stepfunctions.ended.add(case.id)
+    if gone:
+        files.write_organization([an_account()])
+
+    run()
+
+    after = cases.load(table, case_id=case.id)
+    assert after.outcome == outcome
+    assert after.reason.startswith(reason)
+    assert cases.find_open_case(table, account_id=CLEAN) is None
 
 
 @pytest.mark.usefixtures("found", "stepfunctions")

@@ -562,6 +562,8 @@ class Watch:
         settled = "held" in case or "quarantine_token" in case or case.get("obstacle")
         if case.get("decided") == "YES" and not settled:
             at = self.year.parse(case["decision"]["at"])
+            # The deletion goes on when its quarantine or what held it up is over.
+            at = max(at, self.waited.get(case["case_id"], 0))
             self.require(now - at < DAY, "it is decided, and nothing happens", account)
         if "deadline" in case and "approvers" in case and case.get("decided") != "YES":
             late = now - self.year.parse(case["next_mail_at"])
