@@ -44,7 +44,7 @@ check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, se
 	ruff format --check --quiet .
 	mypy
 	zizmor --offline --quiet --no-progress --persona pedantic .github
-	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml
+	cfn-lint --non-zero-exit-code warning -- template.yaml member-role.yaml member-events.yaml root-session-policy.yaml
 	CKV_SKIP_PACKAGE_UPDATE_CHECK=true .venv-checks/bin/checkov --config-file .checkov.yaml
 	python -m pytest --quiet --no-header --numprocesses 2 --dist loadfile tests/contract
 

@@ -23,8 +23,11 @@ CONCURRENCY = 16
 RESERVE_MILLISECONDS = 90_000
 log = logging.getLogger()
 s3 = boto3.client("s3")
+table = boto3.resource("dynamodb", config=root_access.CALLS).Table(os.environ["TABLE"])
 reader = root_access.SummaryReader(
-    partition=os.environ["PARTITION"], audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None
+    table,
+    partition=os.environ["PARTITION"],
+    audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None,
 )
 
 
@@ -43,7 +46,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         for _ in range(2):
             if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
                 break
-            finding = check_account(account_id)
+            finding = check_account(account_id, sweep_id=event["sweep_id"])
             if finding.state != AccountState.UNKNOWN or "AccessDenied" in finding.reason:
                 break
         return finding
@@ -54,10 +57,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     files.write_findings(event["batch"], findings)
 
 
-def check_account(account_id: str) -> sweeps.Finding:
+def check_account(account_id: str, *, sweep_id: str) -> sweeps.Finding:
     """What one account came to: CLEAN only if AWS said that the root user has no access key."""
     try:
-        summary = reader.read(account_id)
+        summary = reader.read(account_id, opened_for=sweep_id)
     except (ClientError, BotoCoreError) as error:
         return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
     except Exception as error:  # An answer of a shape that nobody foresaw must not cost the batch.

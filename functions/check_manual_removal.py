@@ -13,7 +13,9 @@ from rootsweep.table import iso
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 reader = root_access.SummaryReader(
-    partition=os.environ["PARTITION"], audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None
+    table,
+    partition=os.environ["PARTITION"],
+    audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None,
 )
 
 
@@ -28,7 +30,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if case.account_gone:
         return {"state": "ACCOUNT_GONE", "reason": case.account_gone}
     try:
-        if not reader.read(case.account_id).access_keys:
+        if not reader.read(case.account_id, opened_for=case.id).access_keys:
             return {"state": "REMOVED", "reason": "the keys are gone"}
         reason = "the keys are still there"
     except Exception as error:  # Whatever it was, it is no proof that the keys are gone.

@@ -20,6 +20,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     Raises RootKeysRemainError (IAM may need a moment), KeysChangedError, RootSessionDeniedError.
     """
     case = cases.load(table, case_id=event["case_id"])
-    iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
+    iam = root_access.audit_session(
+        sts, table, account_id=case.account_id, partition=PARTITION, opened_for=case.id
+    )
     root_access.confirm_removal(iam, account_id=case.account_id, approved=case.keys)
     return {"deletion_started": bool(case.deletion_started_at)}

@@ -33,7 +33,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     holds.require_kill_switch_off(ssm, parameter=KILL_SWITCH_PARAMETER)
     case, approved = cases.approved_keys(table, case_id=event["case_id"])
-    iam = root_access.delete_session(sts, account_id=case.account_id, partition=PARTITION)
+    iam = root_access.delete_session(
+        sts, table, account_id=case.account_id, partition=PARTITION, opened_for=case.id
+    )
     present = root_access.keys_to_delete(iam, account_id=case.account_id, approved=approved)
     require_quorum(case, present)
     key_ids = [key.id for key in present]

@@ -26,7 +26,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     RootSessionDeniedError, CaseEndedError.
     """
     case = cases.load(table, case_id=event["case_id"])
-    iam = root_access.audit_session(sts, account_id=case.account_id, partition=PARTITION)
+    iam = root_access.audit_session(
+        sts, table, account_id=case.account_id, partition=PARTITION, opened_for=case.id
+    )
     keys = root_access.list_root_keys(iam, account_id=case.account_id)
     now = datetime.now(UTC)
     quorum = quorum_policy.quorum(keys, parents=case.parents, now=now)

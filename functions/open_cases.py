@@ -57,7 +57,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
         try:
-            return look_into_account(account, None if event["detect_only"] else opening)
+            return look_into_account(
+                account, None if event["detect_only"] else opening, sweep_id=event["sweep_id"]
+            )
         except Exception as error:  # One account must not cost the others their cases.
             log.exception("no case for account %s", account.id)
             reason = f"it has root access keys, but no case: {root_access.reason(error)}"
@@ -142,10 +144,10 @@ def why_gone(state: str | None) -> str:
 
 
 def look_into_account(
-    account: Account, opening: Opening | None
+    account: Account, opening: Opening | None, *, sweep_id: str
 ) -> tuple[dict[str, Any], cases.Case | None]:
     """What the report says of an account with keys, and its case. Opens none without an opening."""
-    keys, reason = read_keys(account.id)
+    keys, reason = read_keys(account.id, sweep_id=sweep_id)
     row: dict[str, Any] = {"keys": [key.to_dict() for key in keys], "reason": reason}
     now = datetime.now(UTC)
     if PARTITION == GOVCLOUD and GOVCLOUD_EXCEPTION_REASON:
@@ -235,10 +237,12 @@ def open_case(
     raise AssertionError("the loop above returns or raises")
 
 
-def read_keys(account_id: str) -> tuple[list[root_access.RootKey], str]:
+def read_keys(account_id: str, *, sweep_id: str) -> tuple[list[root_access.RootKey], str]:
     """The keys of an account, and why they could not be read if they could not."""
     try:
-        iam = root_access.audit_session(sts, account_id=account_id, partition=PARTITION)
+        iam = root_access.audit_session(
+            sts, table, account_id=account_id, partition=PARTITION, opened_for=sweep_id
+        )
         return root_access.list_root_keys(iam, account_id=account_id), ""
     except (RootSessionDeniedError, ClientError, BotoCoreError) as error:
         return [], f"its keys could not be read: {root_access.reason(error)}"

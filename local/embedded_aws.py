@@ -94,10 +94,20 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from ministack import app
     from ministack.core import lambda_runtime
 
-    from local import api_gateway, condition_keys, inbox, pretend, ses, step_functions
+    from local import (
+        api_gateway,
+        cloud_formation,
+        condition_keys,
+        event_bridge,
+        inbox,
+        pretend,
+        ses,
+        step_functions,
+    )
 
-    pretend.install(organization, MEMBER_ROLE, parameters)
+    cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
     condition_keys.install()
+    event_bridge.install()
     ses.install()
     step_functions.install()
     api_gateway.install()

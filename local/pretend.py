@@ -32,6 +32,7 @@ from ministack.core.router import extract_access_key_id
 from ministack.services import iam as ministack_iam
 from ministack.services import sts as ministack_sts
 
+from local import cloud_trail
 from local.api_error import ApiError
 from local.organization import ACCOUNT_STATES, AccessKey, Account, Fault, Organization
 from local.service_control_policies import ServiceControlPolicies, condition_keys
@@ -130,6 +131,12 @@ class Caller:
     root: bool
     person: bool
     access_key: str
+
+    def identity(self) -> dict[str, Any]:
+        """The caller as CloudTrail has it; a person signs in at the console, without a key."""
+        role = _role_arn(self.arn) if ":assumed-role/" in self.arn else None
+        key = None if self.person else self.access_key
+        return cloud_trail.user_identity(self.account, self.arn, role, key)
 
 
 class Pretend:
@@ -918,16 +925,19 @@ def _sts_handler(pretend: Pretend, inner: Handler) -> Handler:
     ) -> Response:
         params = _params(body, query)
         operation = params.get("Action", "")
+        caller = pretend.caller(headers, query)
         try:
-            caller = pretend.caller(headers, query)
             if operation == "AssumeRoot":
                 result = pretend.assume_root(caller, params)
+                cloud_trail.assumed_root(caller.identity(), params, result)
                 return _query_answer("sts", operation, result)
             if operation == "AssumeRole":
                 role = params.get("RoleArn", "")
                 pretend.fail(caller, _arn_account(role), "sts:AssumeRole")
                 pretend.admit(caller, role)
         except ApiError as error:
+            if operation == "AssumeRoot":
+                cloud_trail.refused_root(caller.identity(), params, error.code, error.message)
             return _query_error("sts", error)
         return await inner(method, path, headers, body, query)
 
@@ -945,8 +955,13 @@ def _iam_handler(pretend: Pretend, inner: Handler) -> Handler:
             fault = pretend.fail(caller, caller.account, f"iam:{operation}")
             result = _iam_answer(pretend, caller, operation, params)
         except ApiError as error:
+            if _is_reported(operation):
+                failure = error.code, error.message
+                cloud_trail.iam_call(caller.identity(), operation, failure)
             return _query_error("iam", error)
         if result is not None:
+            if _is_reported(operation):
+                cloud_trail.iam_call(caller.identity(), operation, None)
             return _query_answer("iam", operation, result)
         status, answer_headers, answer = await inner(method, path, headers, body, query)
         if operation == "GetAccountSummary" and status == 200 and caller.account in pretend.members:
@@ -954,6 +969,13 @@ def _iam_handler(pretend: Pretend, inner: Handler) -> Handler:
         return status, answer_headers, answer
 
     return handle
+
+
+def _is_reported(operation: str) -> bool:
+    """Of the calls that are answered here, those that CloudTrail's events are pretended of."""
+    return operation == "CreateAccessKey" or operation.startswith(
+        ("EnableOrganizationsRoot", "DisableOrganizationsRoot")
+    )
 
 
 def _iam_answer(
@@ -1095,6 +1117,16 @@ def _enforce_on_pretended_calls(pretend: Pretend) -> None:
             named["message"] = (
                 f"User: {principal} is not authorized to perform: sts:AssumeRoot "
                 f"on resource: {named.get('resource_arn', '*')}"
+            )
+        if action == "sts:AssumeRoot":
+            account = responses.get_account_id()
+            role = _role_arn(principal) if ":assumed-role/" in principal else None
+            identity = cloud_trail.user_identity(account, principal, role, None)
+            cloud_trail.refused_root(
+                identity,
+                {"TargetPrincipal": _arn_account(named.get("resource_arn", ""))},
+                "AccessDenied",
+                named["message"],
             )
         return denied_response(service, action, principal, *rest, **named)
 

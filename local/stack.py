@@ -139,6 +139,8 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
         "ApprovalBaseUrl": f"{aws.endpoint}/{APPROVALS_PATH}",
         **parameters,
     }
+    organization_id = boto3.client("organizations", **settings).describe_organization()
+    chosen.setdefault("OrganizationId", organization_id["Organization"]["Id"])
     boto3.client("sesv2", **settings).create_email_identity(EmailIdentity=chosen["SenderAddress"])
     overrides = [f'{name}="{_escaped(value)}"' for name, value in chosen.items()]
     _sam(

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,11 +22,13 @@ from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
+from rootsweep import root_sessions
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from mypy_boto3_dynamodb.service_resource import Table
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import CredentialsTypeDef
@@ -90,21 +93,27 @@ class RootSummary:
 class SummaryReader:
     """Reads account summaries, two calls an account, from any number of threads."""
 
-    def __init__(self, *, partition: str, audit_role_name: str | None) -> None:
+    def __init__(self, table: Table, *, partition: str, audit_role_name: str | None) -> None:
         """Without an `audit_role_name` root sessions under the audit task policy are used."""
+        self._table = table
         self._iam, self._credentials = _iam_of_every_account()
         self._sts = boto3.client("sts", config=CALLS)
         self._partition = partition
         self._audit_role_name = audit_role_name
 
-    def read(self, account_id: str) -> RootSummary:
-        """The summary of one account. Raises BotoCoreError or ClientError with AWS's reason."""
-        self._credentials.use(self._open_session(account_id))
+    def read(self, account_id: str, *, opened_for: str) -> RootSummary:
+        """The summary of one account, for a case or a sweep.
+
+        Raises BotoCoreError or ClientError with AWS's reason.
+        """
+        self._credentials.use(self._open_session(account_id, opened_for))
         return _summary(self._iam)
 
-    def _open_session(self, account_id: str) -> CredentialsTypeDef:
+    def _open_session(self, account_id: str, opened_for: str) -> CredentialsTypeDef:
         if self._audit_role_name is None:
-            return _assume_root(self._sts, account_id, _AUDIT, self._partition)
+            session = _assume_root(self._sts, account_id, _AUDIT, self._partition)
+            _note(self._table, session, account_id, _AUDIT, opened_for)
+            return session
         answer = self._sts.assume_role(
             RoleArn=f"arn:{self._partition}:iam::{account_id}:role/{self._audit_role_name}",
             RoleSessionName="rootsweep",
@@ -149,23 +158,28 @@ def _iam_of_every_account() -> tuple[IAMClient, _CredentialsOfThisThread]:
     return boto3.Session(botocore_session=session).client("iam", config=CALLS), credentials
 
 
-def audit_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
+def audit_session(
+    sts: STSClient, table: Table, *, account_id: str, partition: str, opened_for: str
+) -> IAMClient:
     """An IAM client that may look at the root user of an account and change nothing.
 
-    It looks at this account until its thread opens another session. Raises RootSessionDeniedError
-    when AWS refuses; other failures are ClientError.
+    The table keeps which case or sweep it was `opened_for`. It looks at this account until its
+    thread opens another session. Raises RootSessionDeniedError when AWS refuses; other failures are
+    ClientError.
     """
     iam, credentials = _iam_of_every_account()
-    credentials.use(_open_root_session(sts, account_id, _AUDIT, partition))
+    credentials.use(_open_root_session(sts, table, account_id, _AUDIT, partition, opened_for))
     return iam
 
 
-def delete_session(sts: STSClient, *, account_id: str, partition: str) -> IAMClient:
+def delete_session(
+    sts: STSClient, table: Table, *, account_id: str, partition: str, opened_for: str
+) -> IAMClient:
     """An IAM client of its own, which may delete the root user's credentials in this account only.
 
-    Raises as `audit_session`.
+    It is noted, and raises, as `audit_session`.
     """
-    session = _open_root_session(sts, account_id, _DELETE, partition)
+    session = _open_root_session(sts, table, account_id, _DELETE, partition, opened_for)
     return boto3.client(
         "iam",
         config=CALLS,
@@ -296,12 +310,14 @@ def _summary(iam: IAMClient) -> RootSummary:
 
 
 def _open_root_session(
-    sts: STSClient, account_id: str, task: str, partition: str
+    sts: STSClient, table: Table, account_id: str, task: str, partition: str, opened_for: str
 ) -> CredentialsTypeDef:
     try:
-        return _assume_root(sts, account_id, task, partition)
+        session = _assume_root(sts, account_id, task, partition)
     except ClientError as error:
         raise _named(error, account_id) from error
+    _note(table, session, account_id, task, opened_for)
+    return session
 
 
 def _assume_root(sts: STSClient, account_id: str, task: str, partition: str) -> CredentialsTypeDef:
@@ -311,6 +327,22 @@ def _assume_root(sts: STSClient, account_id: str, task: str, partition: str) -> 
         DurationSeconds=ROOT_SESSION_SECONDS,
     )
     return answer["Credentials"]
+
+
+def _note(
+    table: Table, session: CredentialsTypeDef, account_id: str, task: str, opened_for: str
+) -> None:
+    """Before the session is used: one that cannot be noted is not used, for nobody could tell it
+    from somebody else's.
+    """
+    root_sessions.record(
+        table,
+        access_key_id=session["AccessKeyId"],
+        account_id=account_id,
+        task=task,
+        opened_for=opened_for,
+        now=datetime.now(UTC),
+    )
 
 
 def _named(error: ClientError, account_id: str) -> Exception:

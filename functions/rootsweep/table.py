@@ -10,10 +10,11 @@
     QUARANTINE            <account id>        that the root user of an account is blocked
     CANARY                <release>           which deletion runs alone, and how many were confirmed
     KILL_SWITCH           <version>           that people were told that deletions are stopped
+    ROOT_SESSION#<id>     ROOT_SESSION        what a root session was opened for, by its key id
 
 `forget_at`, in seconds since 1970, is when DynamoDB may delete an item: links that have expired,
-requests of cases that ended, what was told about the kill switch. Everything is found by its key;
-nothing ever scans.
+requests of cases that ended, what was told about the kill switch, root sessions. Everything is
+found by its key; nothing ever scans.
 """
 
 from __future__ import annotations
@@ -85,6 +86,11 @@ def canary_key(release: str) -> Key:
 def kill_switch_key(version: str) -> Key:
     """The key of what was told when the kill switch was put to this version."""
     return {"pk": "KILL_SWITCH", "sk": version}
+
+
+def root_session_key(access_key_id: str) -> Key:
+    """The key of a root session that Rootsweep opened."""
+    return {"pk": f"ROOT_SESSION#{access_key_id}", "sk": "ROOT_SESSION"}
 
 
 def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ SERVICES = {
     "organizations": "organizations",
     "s3": "s3",
     "sesv2": "ses",
+    "sns": "sns",
     "ssm": "ssm",
     "stepfunctions": "states",
     "sts": "sts",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENT = REPOSITORY / "docs" / "permissions.md"
-TEMPLATES = ("template.yaml", "member-role.yaml")
+TEMPLATES = ("template.yaml", "member-role.yaml", "member-events.yaml")
 # What Lambda itself does with the role of a function that has a log, a stream or a queue.
 BY_LAMBDA = {
     "dynamodb:DescribeStream",
@@ -175,7 +175,7 @@ def _resource_policy(resource: dict[str, Any]) -> dict[str, Any] | None:
         return {"Statement": [properties]}
     if resource["Type"] == "AWS::IAM::Role":
         return None
-    policy = properties.get("PolicyDocument")
+    policy = properties.get("PolicyDocument") or properties.get("Policy")
     return policy if isinstance(policy, dict) else None
 
 

@@ -35,6 +35,7 @@ ATTRIBUTES = {
 }
 PARAMETERS = {
     "ApprovalSourceNetworks": "192.0.2.0/24",  # The linter knows no ::/0.
+    "RootsweepRegion": "eu-west-1",
     "SecurityAccountId": "222222222222",
     "SenderAddress": "rootsweep@example.com",
 }
@@ -54,7 +55,7 @@ def sam_template(name: str = "template.yaml") -> dict[str, Any]:
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every policy document of every resource, for both sides of the conditions."""
-    for name in ("template.yaml", "member-role.yaml"):
+    for name in ("template.yaml", "member-role.yaml", "member-events.yaml"):
         content = transform(sam_template(name), PARAMETERS, SimpleNamespace(load=dict))
         for side in (1, 2):
             for id, resource in content["Resources"].items():

@@ -33,6 +33,8 @@ from .shipped import (
 TASK = re.compile(r"^arn:\$\{AWS::Partition\}:iam::aws:policy/root-task/(\w+)$")
 each_function = pytest.mark.parametrize("name", sorted(functions()))
 each_template = pytest.mark.parametrize("name", ["template.yaml", "member-role.yaml"])
+MEMBER_TEMPLATES = ["member-role.yaml", "member-events.yaml"]
+TEMPLATES = ["template.yaml", *MEMBER_TEMPLATES, "root-session-policy.yaml"]
 
 
 def variables_of(name: str) -> dict[str, Any]:
@@ -200,6 +202,8 @@ def test_a_function_may_call_what_its_code_calls_and_nothing_else(name: str) -> 
         for action in as_list(statement["Action"])
         if not action.startswith("logs:")
     }
+    if "EventInvokeConfig" in functions()[name]:
+        allowed -= {"sqs:SendMessage"}  # Lambda keeps what it failed at, with the function's role.
     if name in ("deliver_decision", "lift_ended_quarantines"):
         # Lambda reads the stream, and keeps what could not be delivered, with the function's role.
         allowed -= {
@@ -220,7 +224,7 @@ def test_the_layout_of_the_table_is_in_one_file() -> None:
     layout = FUNCTIONS / "rootsweep" / "table.py"
     kinds = set(re.findall(r'f?"([A-Z_]+)#', layout.read_text()))
 
-    assert kinds == {"CASE", "ACCOUNT", "APPROVER", "REQUEST", "LINK"}
+    assert kinds == {"CASE", "ACCOUNT", "APPROVER", "REQUEST", "LINK", "ROOT_SESSION"}
     for file in set(CODE_FILES) - {layout}:
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
@@ -356,7 +360,7 @@ def test_mails_and_outputs_agree_on_where_the_page_is() -> None:
     )
 
 
-@each_template
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_every_parameter_is_described_and_held_within_limits(name: str) -> None:
     for id, parameter in template(name)["Parameters"].items():
         assert parameter["Description"], id
@@ -400,8 +404,108 @@ def test_the_member_role_can_do_one_thing_for_roles_that_exist() -> None:
     assert callers <= set(resources("AWS::IAM::Role"))
 
 
-def test_the_member_template_is_one_that_a_stack_set_takes() -> None:
-    assert "Transform" not in template("member-role.yaml")
+@pytest.mark.parametrize("name", MEMBER_TEMPLATES)
+def test_a_member_template_is_one_that_a_stack_set_takes(name: str) -> None:
+    assert "Transform" not in template(name)
+
+
+def roles_that_open_root_sessions() -> set[str]:
+    return {id for id, role in resources("AWS::IAM::Role").items() if root_tasks(role)}
+
+
+def test_the_policy_of_the_security_account_spares_exactly_the_roles_that_open_root_sessions() -> (
+    None
+):
+    [policy] = template("root-session-policy.yaml")["Resources"].values()
+    by_us, here = policy["Properties"]["Content"]["Statement"]
+
+    for statement in (by_us, here):
+        assert (statement["Effect"], statement["Action"]) == ("Deny", "sts:AssumeRoot")
+        assert statement["Resource"] == "*"
+    [(operator, condition)] = by_us["Condition"].items()
+    assert operator == "ArnNotLike"
+    spared = {
+        re.search(r":role\$\{RolePath\}\$\{RootsweepStackName\}-(\w+)-\*$", arn["Fn::Sub"])[1]
+        for arn in condition["aws:PrincipalArn"]
+    }
+    assert spared == roles_that_open_root_sessions()
+    assert here["Condition"] == {
+        "StringNotEquals": {"aws:RequestedRegion": {"Ref": "RootsweepRegion"}}
+    }
+    assert policy["Properties"]["TargetIds"] == [{"Ref": "SecurityAccountId"}]
+
+
+def test_a_refusal_is_ours_exactly_where_one_of_our_roles_met_it() -> None:
+    listed = variables_of("explain_root_session")["OUR_ROLES"]["Fn::Sub"]
+
+    assert set(re.findall(r"\$\{(\w+)\.Arn\}", listed)) == roles_that_open_root_sessions()
+
+
+def test_whoever_may_open_a_root_session_may_note_it_and_no_more_of_the_table() -> None:
+    for id in roles_that_open_root_sessions() - {"OpenCasesRole"}:
+        role = resources("AWS::IAM::Role")[id]
+        [note] = [item for item in statements(role) if item["Action"] == "dynamodb:PutItem"]
+        assert note["Condition"] == {
+            "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["ROOT_SESSION#*"]}
+        }, id
+
+
+def test_what_the_accounts_tell_of_is_what_the_bus_listens_for() -> None:
+    ours, theirs = resources("AWS::Events::Rule"), template("member-events.yaml")["Resources"]
+    bus = resources("AWS::Events::EventBus")["RootActivityBus"]
+    rules = {id: rule for id, rule in theirs.items() if rule["Type"] == "AWS::Events::Rule"}
+    on_the_bus = {id for id, rule in ours.items() if "EventBusName" in rule}
+
+    assert set(rules) == {"RootKeyCreatedRule", "RootAccessChangedRule", "RootSessionOpenedRule"}
+    assert len(on_the_bus) == len(rules)
+    for id, rule in rules.items():
+        listening = ours["ForwardedRootSessionRule" if id == "RootSessionOpenedRule" else id]
+        told, heard = rule["Properties"]["EventPattern"], listening["EventPattern"]
+        detail = {key: value for key, value in heard["detail"].items() if key != "errorCode"}
+        assert told == {**heard, "detail": detail}, id
+        [target] = rule["Properties"]["Targets"]
+        assert target["Arn"]["Fn::Sub"].endswith(
+            ":event-bus/" + bus["Name"]["Fn::Sub"].replace("AWS::StackName", "RootsweepStackName")
+        )
+    [put] = statements(theirs["TellRole"]["Properties"])
+    assert put == {"Effect": "Allow", "Action": "events:PutEvents", "Resource": target["Arn"]}
+
+
+def test_nothing_but_the_account_of_an_event_decides_what_is_swept() -> None:
+    rule = resources("AWS::Events::Rule")["RootKeyCreatedRule"]
+    [sweep] = [target for target in rule["Targets"] if target["Id"] == "sweep"]
+
+    assert sweep["InputTransformer"] == {
+        "InputPathsMap": {"account": "$.account"},
+        "InputTemplate": '{"accounts": [<account>]}',
+    }
+
+
+def test_only_the_organization_may_tell_of_root_activity() -> None:
+    [statement] = resources("AWS::Events::EventBus")["RootActivityBus"]["Policy"]["Statement"]
+
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "events:PutEvents")
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}}
+    }
+
+
+def test_the_session_token_in_an_event_reaches_no_function() -> None:
+    explaining = {
+        id: target
+        for id, rule in resources("AWS::Events::Rule").items()
+        for target in rule["Targets"]
+        if target["Arn"] == {"Fn::GetAtt": ["ExplainRootSessionFunction", "Arn"]}
+    }
+
+    for id, target in explaining.items():
+        if id != "RootSessionRefusedRule":  # No session was opened.
+            paths = target["InputTransformer"]["InputPathsMap"].values()
+            assert [path for path in paths if "responseElements" in path] == [
+                "$.detail.responseElements.credentials.accessKeyId"
+            ]
+            assert not {"$", "$.detail"} & set(paths)
+    assert len(explaining) == 3
 
 
 def test_the_layer_keeps_the_services_that_the_functions_call() -> None:
@@ -433,7 +537,7 @@ def test_functions_are_tested_with_the_packages_they_run_with() -> None:
 
 
 def test_nothing_that_is_shipped_knows_of_a_laptop() -> None:
-    files = [REPOSITORY / "template.yaml", REPOSITORY / "member-role.yaml"]
+    files = [REPOSITORY / name for name in TEMPLATES]
     files += [path for path in (REPOSITORY / "statemachine").iterdir() if path.is_file()]
     files += [
         path for path in FUNCTIONS.rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -453,3 +557,98 @@ def test_an_address_that_the_template_takes_is_one_for_the_code(name: str) -> No
     pattern = template()["Parameters"][name]["AllowedPattern"]
 
     assert pattern.removeprefix("^$|") == f"^{EMAIL_ADDRESS.pattern}$"
+
+
+# -- what goes wrong is told -----------------------------------------------------------------------
+
+# Functions that something else than a state machine invokes, too.
+INVOKED_BY_EVENTS = {"explain_root_session", "record_bounce", "record_outcome"}
+ON_THE_STREAM = {"deliver_decision", "lift_ended_quarantines"}
+
+
+def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:
+    invoked = {
+        target["Arn"]["Fn::GetAtt"][0]
+        for rule in resources("AWS::Events::Rule").values()
+        for target in rule["Targets"]
+        if "Fn::GetAtt" in target["Arn"]
+    }
+    keeping = {
+        properties["Role"]["Fn::GetAtt"][0].replace("Role", "Function")
+        for properties in functions().values()
+        if "EventInvokeConfig" in properties
+    }
+
+    assert invoked == keeping
+    for name in INVOKED_BY_EVENTS:
+        destination = functions()[name]["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]
+        assert destination["Destination"] == {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]}
+
+
+def test_every_event_that_cannot_be_delivered_is_kept() -> None:
+    for id, rule in resources("AWS::Events::Rule").items():
+        for target in rule["Targets"]:
+            kept = target["DeadLetterConfig"]["Arn"]
+            assert kept == {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]}, id
+
+
+def alarms() -> dict[str, dict[str, Any]]:
+    return resources("AWS::CloudWatch::Alarm")
+
+
+def test_every_alarm_is_told_and_says_where_help_is() -> None:
+    for id, alarm in alarms().items():
+        assert alarm["AlarmActions"] == [{"Ref": "AlertTopic"}], id
+        assert alarm["AlarmDescription"].endswith("see docs/runbook.md."), id
+        assert alarm["TreatMissingData"] == "notBreaching", id
+        assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (0, 1), id
+
+
+def test_every_queue_rings_when_something_is_in_it() -> None:
+    watched = {
+        alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
+        for alarm in alarms().values()
+        if alarm.get("Namespace") == "AWS/SQS"
+    }
+
+    assert watched == set(resources("AWS::SQS::Queue"))
+
+
+def summed(id: str) -> set[tuple[str, str]]:
+    """The metrics of an alarm, each with the resource that it is about."""
+    total, *metrics = alarms()[id]["Metrics"]
+    assert total == {"Id": "all", "Expression": "SUM(FILL(METRICS(), 0))"}
+    assert all(metric["ReturnData"] is False for metric in metrics)
+    return {
+        (metric["MetricName"], metric["Dimensions"][0]["Value"]["Ref"])
+        for metric in (metric["MetricStat"]["Metric"] for metric in metrics)
+    }
+
+
+def test_no_execution_ends_badly_unheard() -> None:
+    assert summed("ExecutionsAlarm") == {
+        (f"Executions{ending}", machine)
+        for ending in ("Aborted", "Failed", "TimedOut")
+        for machine in resources("AWS::Serverless::StateMachine")
+    }
+
+
+def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
+    outside = INVOKED_BY_EVENTS | ON_THE_STREAM | {"approval_page"}
+
+    assert summed("FunctionErrorsAlarm") == {
+        ("Errors", functions()[name]["Role"]["Fn::GetAtt"][0].replace("Role", "Function"))
+        for name in outside
+    }
+
+
+def test_an_unexplained_root_session_is_counted_by_the_line_that_the_function_logs() -> None:
+    metric = resources("AWS::Logs::MetricFilter")["UnexplainedRootSessionsMetric"]
+    words = re.search(r'\$\.message = "([^"*]+)\*"', metric["FilterPattern"])
+
+    assert words
+    assert f'log.warning("{words[1]}' in (FUNCTIONS / "explain_root_session.py").read_text()
+    [transformation] = metric["MetricTransformations"]
+    alarm = alarms()["UnexplainedRootSessionsAlarm"]
+    assert alarm["Namespace"] == transformation["MetricNamespace"]
+    assert alarm["MetricName"] == transformation["MetricName"]

@@ -132,6 +132,9 @@ ORGANIZATION = {
         account(195, key(195)),
         # Their root users are blocked before their keys are deleted.
         *(account(n, key(n)) for n in (196, 197, 198, 199)),
+        # Their root sessions are explained, or not; the root user of the last makes a key.
+        *(account(n, key(n)) for n in (200, 201, 202)),
+        account(203),
     ],
 }
 

@@ -29,17 +29,22 @@ class RootUser:
         self.calls: list[str] = []
         self.fails_to_delete: set[str] = set()
 
-    def audit_session(self, _sts: object, *, account_id: str, partition: str) -> RootUser:
-        return self._session("audit", account_id, partition)
+    def audit_session(
+        self, _sts: object, _table: object, *, account_id: str, partition: str, opened_for: str
+    ) -> RootUser:
+        return self._session("audit", account_id, partition, opened_for)
 
-    def delete_session(self, _sts: object, *, account_id: str, partition: str) -> RootUser:
-        return self._session("delete", account_id, partition)
+    def delete_session(
+        self, _sts: object, _table: object, *, account_id: str, partition: str, opened_for: str
+    ) -> RootUser:
+        return self._session("delete", account_id, partition, opened_for)
 
     def no_session(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError("this session is not for this function")
 
-    def _session(self, kind: str, account_id: str, partition: str) -> RootUser:
+    def _session(self, kind: str, account_id: str, partition: str, opened_for: str) -> RootUser:
         assert (account_id, partition) == (self.account_id, "aws")
+        assert opened_for.startswith(f"{account_id}-"), "not a case of this account"
         self.calls.append(kind)
         return self
 

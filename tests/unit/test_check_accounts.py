@@ -38,7 +38,8 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]
     """Says what reading an account gives or raises."""
 
     def use(answers: dict[str, Any]) -> None:
-        def read(account_id: str) -> Any:
+        def read(account_id: str, *, opened_for: str) -> Any:
+            assert opened_for == "a-sweep"
             answer = answers[account_id]
             if isinstance(answer, Exception):
                 raise answer
@@ -116,7 +117,7 @@ def test_as_many_findings_come_out_as_accounts_went_in(s3: Any, reading: Any) ->
 def test_accounts_are_checked_side_by_side(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(8, timeout=5)  # Passes only if eight are inside at once.
 
-    def read(_: str) -> RootSummary:
+    def read(_: str, **__: str) -> RootSummary:
         together.wait()
         return a_summary(access_keys=False)
 
@@ -131,7 +132,7 @@ def test_what_is_left_when_the_time_runs_out_is_unknown_and_written_down(
 ) -> None:
     read: list[str] = []
 
-    def note(account_id: str) -> RootSummary:
+    def note(account_id: str, **_: str) -> RootSummary:
         read.append(account_id)
         return a_summary(access_keys=False)
 
@@ -175,7 +176,7 @@ def test_a_hiccup_is_worth_a_second_look_and_a_denial_is_not(
 ) -> None:
     looked = []
 
-    def read(account_id: str) -> RootSummary:
+    def read(account_id: str, **_: str) -> RootSummary:
         looked.append(account_id)
         if len(looked) == 1:
             raise an_error(code, "GetAccountSummary")

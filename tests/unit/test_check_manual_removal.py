@@ -31,8 +31,8 @@ class Account:
         self.answer: Any = True
         monkeypatch.setattr(check_manual_removal.reader, "read", self.read)
 
-    def read(self, account_id: str) -> RootSummary:
-        assert account_id == self.case.account_id
+    def read(self, account_id: str, *, opened_for: str) -> RootSummary:
+        assert (account_id, opened_for) == (self.case.account_id, self.case.id)
         if isinstance(self.answer, Exception):
             raise self.answer
         return RootSummary(self.answer, mfa=True, password=False, signing_certificates=False)

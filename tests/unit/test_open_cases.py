@@ -86,8 +86,10 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What reading the keys of an account gives or raises, by account."""
     answers: dict[str, Any] = {ACCOUNT: [a_key()]}
 
-    def session(_sts: object, *, account_id: str, partition: str) -> str:
-        assert partition == "aws"
+    def session(
+        _sts: object, _table: object, *, account_id: str, partition: str, opened_for: str
+    ) -> str:
+        assert (partition, opened_for[1:]) == ("aws", "-sweep")
         return account_id
 
     def keys(iam: Any, *, account_id: str) -> Any:
@@ -485,7 +487,7 @@ def given_up(table: Any) -> None:
 
 @pytest.fixture
 def govcloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    def session(_sts: object, *, account_id: str, partition: str) -> str:
+    def session(_sts: object, _table: object, *, account_id: str, partition: str, **_: str) -> str:
         assert partition == "aws-us-gov"
         return account_id
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,7 +18,7 @@ from rootsweep import root_access
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 from rootsweep.root_access import RootKey, RootSummary, SummaryReader
 
-from .builders import ACCOUNT, FIRST, SECOND, TASKS, a_key, an_error
+from .builders import ACCOUNT, FIRST, SECOND, TASKS, a_key, an_error, contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,6 +69,12 @@ def sts() -> Any:
     return boto3.client("sts")
 
 
+def audit(sts: Any, table: Any, *, account_id: str = ACCOUNT, partition: str = "aws") -> Any:
+    return root_access.audit_session(
+        sts, table, account_id=account_id, partition=partition, opened_for="a-case"
+    )
+
+
 def with_keys(stubbed: Stubber, *keys: RootKey) -> None:
     """What a session sees whose account has these keys; none of them was ever used."""
     listed = [
@@ -93,7 +101,7 @@ def with_summary(stubbed: Stubber, **members: int) -> None:
     ],
 )
 def test_a_root_session_is_short_held_to_its_task_and_signs_as_that_root(
-    opens: Any, task: str, sts: Any, stub: Stub
+    opens: Any, task: str, sts: Any, stub: Stub, table: Any
 ) -> None:
     stub(sts).add_response(
         "assume_root",
@@ -105,9 +113,13 @@ def test_a_root_session_is_short_held_to_its_task_and_signs_as_that_root(
         },
     )
 
-    iam = opens(sts, account_id=ACCOUNT, partition="aws")
+    iam = opens(sts, table, account_id=ACCOUNT, partition="aws", opened_for="a-case")
 
     assert signs_as(iam) == "ASIAEXAMPLE000000001"
+    [noted] = contents(table)
+    assert (noted["pk"], noted["account_id"]) == ("ROOT_SESSION#ASIAEXAMPLE000000001", ACCOUNT)
+    assert (noted["task"], noted["opened_for"]) == (task, "a-case")
+    assert not {"secret", "token"} & set(noted.values())
 
 
 def signs_as(iam: Any) -> str:
@@ -119,21 +131,23 @@ def signs_as(iam: Any) -> str:
 
 
 def test_a_session_that_only_looks_never_gets_the_credentials_of_one_that_deletes(
-    sts: Any, stub: Stub
+    sts: Any, stub: Stub, table: Any
 ) -> None:
     stubbed = stub(sts)
     for id in ("ASIALOOKS0000000001", "ASIADELETES000000001"):
         stubbed.add_response("assume_root", {"Credentials": {**CREDENTIALS, "AccessKeyId": id}})
 
-    looking = root_access.audit_session(sts, account_id=ACCOUNT, partition="aws")
-    deleting = root_access.delete_session(sts, account_id=ACCOUNT, partition="aws")
+    looking = audit(sts, table)
+    deleting = root_access.delete_session(
+        sts, table, account_id=ACCOUNT, partition="aws", opened_for="a-case"
+    )
 
     assert looking is not deleting
     assert signs_as(looking) == "ASIALOOKS0000000001"
     assert signs_as(deleting) == "ASIADELETES000000001"
 
 
-def test_task_policies_are_those_of_the_partition(sts: Any, stub: Stub) -> None:
+def test_task_policies_are_those_of_the_partition(sts: Any, stub: Stub, table: Any) -> None:
     stub(sts).add_response(
         "assume_root",
         {"Credentials": CREDENTIALS},
@@ -146,7 +160,7 @@ def test_task_policies_are_those_of_the_partition(sts: Any, stub: Stub) -> None:
         },
     )
 
-    client = root_access.audit_session(sts, account_id=ACCOUNT, partition="aws-us-gov")
+    client = audit(sts, table, partition="aws-us-gov")
 
     assert client.meta.service_model.service_name == "iam"
 
@@ -154,21 +168,33 @@ def test_task_policies_are_those_of_the_partition(sts: Any, stub: Stub) -> None:
 @pytest.mark.parametrize("opens", [root_access.audit_session, root_access.delete_session])
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException"])
 def test_a_refused_root_session_has_a_name_of_its_own(
-    opens: Any, code: str, sts: Any, stub: Stub
+    opens: Any, code: str, sts: Any, stub: Stub, table: Any
 ) -> None:
     stub(sts).add_client_error("assume_root", code, "Root sessions are off.")
 
     with pytest.raises(
         RootSessionDeniedError, match=r"333333333333: AssumeRoot: .*sessions are off"
     ):
-        opens(sts, account_id=ACCOUNT, partition="aws")
+        opens(sts, table, account_id=ACCOUNT, partition="aws", opened_for="a-case")
+    assert contents(table) == []
 
 
-def test_another_failure_to_open_a_session_is_no_refusal(sts: Any, stub: Stub) -> None:
+def test_another_failure_to_open_a_session_is_no_refusal(sts: Any, stub: Stub, table: Any) -> None:
     stub(sts).add_client_error("assume_root", "Throttling")
 
     with pytest.raises(ClientError, match="Throttling"):
-        root_access.audit_session(sts, account_id=ACCOUNT, partition="aws")
+        audit(sts, table)
+
+
+@pytest.mark.parametrize("opens", [root_access.audit_session, root_access.delete_session])
+def test_a_session_that_cannot_be_noted_is_not_used_and_no_refusal_of_aws(
+    opens: Any, sts: Any, stub: Stub, table: Any
+) -> None:
+    stub(sts).add_response("assume_root", {"Credentials": CREDENTIALS})
+    stub(table.meta.client).add_client_error("put_item", "AccessDeniedException", "not today")
+
+    with pytest.raises(ClientError, match=r"PutItem.*not today"):
+        opens(sts, table, account_id=ACCOUNT, partition="aws", opened_for="a-case")
 
 
 def test_keys_are_listed_with_their_age_and_last_use_sorted_by_id(iam: Any, stub: Stub) -> None:
@@ -451,8 +477,9 @@ def test_a_reason_is_one_line_for_people() -> None:
     assert root_access.reason(TimeoutError("slow")) == "TimeoutError: slow"
 
 
-def a_reader(role: str | None = "rootsweep-audit") -> SummaryReader:
-    return SummaryReader(partition="aws", audit_role_name=role)
+def a_reader(role: str | None = "rootsweep-audit", table: Any = None) -> SummaryReader:
+    """Without a table it may open no root session."""
+    return SummaryReader(table, partition="aws", audit_role_name=role)
 
 
 def stub_session(stub: Stub, reader: SummaryReader) -> None:
@@ -479,14 +506,14 @@ def test_a_summary_takes_two_calls_the_second_held_to_one_action(stub: Stub) -> 
         AccountSigningCertificatesPresent=1,
     )
 
-    assert reader.read(ACCOUNT) == RootSummary(
+    assert reader.read(ACCOUNT, opened_for="a-sweep") == RootSummary(
         access_keys=True, mfa=True, password=False, signing_certificates=True
     )
     assert '"Action": "iam:GetAccountSummary"' in root_access._SUMMARY_ONLY
 
 
-def test_without_a_role_a_summary_is_read_in_an_audit_root_session(stub: Stub) -> None:
-    reader = a_reader(None)
+def test_without_a_role_a_summary_is_read_in_an_audit_root_session(stub: Stub, table: Any) -> None:
+    reader = a_reader(None, table)
     stub(reader._sts).add_response(
         "assume_root",
         {"Credentials": CREDENTIALS},
@@ -498,9 +525,11 @@ def test_without_a_role_a_summary_is_read_in_an_audit_root_session(stub: Stub) -
     )
     with_summary(stub(reader._iam), AccountAccessKeysPresent=0)
 
-    assert reader.read(ACCOUNT) == RootSummary(
+    assert reader.read(ACCOUNT, opened_for="a-sweep") == RootSummary(
         access_keys=False, mfa=False, password=False, signing_certificates=False
     )
+    [noted] = contents(table)
+    assert (noted["account_id"], noted["opened_for"]) == (ACCOUNT, "a-sweep")
 
 
 @pytest.mark.parametrize("members", [{}, {"AccountMFAEnabled": 1}])
@@ -512,7 +541,7 @@ def test_a_summary_that_does_not_say_is_an_error_and_not_clean(
     with_summary(stub(reader._iam), **members)
 
     with pytest.raises(KeyError, match="AccountAccessKeysPresent"):
-        reader.read(ACCOUNT)
+        reader.read(ACCOUNT, opened_for="a-sweep")
 
 
 def test_an_answer_without_a_summary_is_an_error_and_not_clean(stub: Stub) -> None:
@@ -521,7 +550,7 @@ def test_an_answer_without_a_summary_is_an_error_and_not_clean(stub: Stub) -> No
     stub(reader._iam).add_response("get_account_summary", {}, {})
 
     with pytest.raises(KeyError, match="SummaryMap"):
-        reader.read(ACCOUNT)
+        reader.read(ACCOUNT, opened_for="a-sweep")
 
 
 def test_a_role_that_cannot_be_assumed_leads_to_no_second_call(stub: Stub) -> None:
@@ -530,7 +559,7 @@ def test_a_role_that_cannot_be_assumed_leads_to_no_second_call(stub: Stub) -> No
     stub(reader._iam)
 
     with pytest.raises(ClientError, match="no such role"):
-        reader.read(ACCOUNT)
+        reader.read(ACCOUNT, opened_for="a-sweep")
 
 
 def answering(client: Any, event: str, answer: Callable[[Any], str]) -> None:
@@ -546,6 +575,9 @@ def answering(client: Any, event: str, answer: Callable[[Any], str]) -> None:
 
 
 def test_each_of_many_threads_lists_the_keys_of_its_own_account(sts: Any) -> None:
+    noted: list[Any] = []
+    table = SimpleNamespace(put_item=lambda Item: noted.append(Item))  # noqa: N803 - boto3's name
+
     def session(request: Any) -> str:
         account = re.search(r"TargetPrincipal=(\d{12})", request.body)[1]
         return (
@@ -574,7 +606,7 @@ def test_each_of_many_threads_lists_the_keys_of_its_own_account(sts: Any) -> Non
     answering(root_access._iam_of_every_account()[0], "before-send.iam", answer)
 
     def keys_of(account_id: str) -> list[str]:
-        iam = root_access.audit_session(sts, account_id=account_id, partition="aws")
+        iam = audit(sts, table, account_id=account_id)
         return [key.id for key in root_access.list_root_keys(iam, account_id=account_id)]
 
     ids = [f"{n:012}" for n in range(100)]
@@ -582,6 +614,9 @@ def test_each_of_many_threads_lists_the_keys_of_its_own_account(sts: Any) -> Non
         found = list(pool.map(keys_of, ids))
 
     assert found == [[f"AKIA{id}"] for id in ids]
+    assert {(item["pk"], item["account_id"]) for item in noted} == {
+        (f"ROOT_SESSION#ASIA{id}", id) for id in ids
+    }
 
 
 def test_each_of_many_threads_reads_with_the_credentials_of_its_own_account() -> None:
@@ -610,6 +645,6 @@ def test_each_of_many_threads_reads_with_the_credentials_of_its_own_account() ->
     ids = [f"{n:012}" for n in range(200)]
 
     with ThreadPoolExecutor(max_workers=16) as pool:
-        summaries = list(pool.map(reader.read, ids))
+        summaries = list(pool.map(partial(reader.read, opened_for="a-sweep"), ids))
 
     assert [summary.access_keys for summary in summaries] == [n % 2 == 1 for n in range(200)]

@@ -112,7 +112,9 @@ def world(
         monkeypatch.setattr(root_access, "audit_session", root.audit_session)
         monkeypatch.setattr(root_access, "delete_session", root.delete_session)
         monkeypatch.setattr(
-            root_access.SummaryReader, "read", lambda _, account_id: root.read_summary(account_id)
+            root_access.SummaryReader,
+            "read",
+            lambda _, account_id, opened_for: root.read_summary(account_id),  # noqa: ARG005
         )
         organizations, contacts = Organizations(), Contacts()
         monkeypatch.setattr(modules["find_approvers"], "organizations", organizations)

@@ -46,10 +46,16 @@ class RootUser:
     deleted: list[str] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
 
-    def audit_session(self, _sts: object, *, account_id: str, partition: str) -> RootSession:
+    def audit_session(
+        self, _sts: object, _table: object, *, account_id: str, partition: str, opened_for: str
+    ) -> RootSession:
+        assert opened_for.startswith(account_id)
         return self._session(account_id, partition, may_delete=False)
 
-    def delete_session(self, _sts: object, *, account_id: str, partition: str) -> RootSession:
+    def delete_session(
+        self, _sts: object, _table: object, *, account_id: str, partition: str, opened_for: str
+    ) -> RootSession:
+        assert opened_for.startswith(account_id)
         return self._session(account_id, partition, may_delete=True)
 
     def read_summary(self, account_id: str) -> RootSummary:

@@ -76,6 +76,7 @@ class Aws:
             "organizations": Organizations,
             "s3": S3,
             "sesv2": Ses,
+            "sns": _Client,  # Nobody but Rootsweep opens root sessions here.
             "ssm": Ssm,
             "stepfunctions": StepFunctions,
             "sts": Sts,

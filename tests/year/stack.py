@@ -159,7 +159,7 @@ class Stack:
             properties = resource.get("Properties", {})
             if resource["Type"] == "AWS::Serverless::StateMachine":
                 self._deploy_machine(id, properties)
-            if resource["Type"] == "AWS::Events::Rule":
+            if resource["Type"] == "AWS::Events::Rule" and "EventBusName" not in properties:
                 self._rules.append(self.resolve(properties))
             if resource["Type"] == "AWS::SSM::Parameter":
                 self.settings[self.physical(id)] = str(self.resolve(properties["Value"])), 1

@@ -71,8 +71,12 @@ def test_a_year_has_one_course() -> None:
 
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_a_broken_promise_is_found(begin: Callable[..., Future[Lived]], name: str) -> None:
-    """The test can fail: whatever is taken out of the product is missed."""
-    lived = begin(3, 60, name).result()
-    assert not lived.is_good
+    """The test can fail: whatever is taken out of the product is missed, sooner or later.
+
+    Each call that the product makes or leaves out changes what happens when in a year.
+    """
+    lives = (begin(seed, 60, name).result() for seed in range(2, 6))
+    lived = next((each for each in lives if not each.is_good), None)
+    assert lived, "nobody missed it"
     assert SABOTAGE[name].says in lived.story
     assert "Repeat it with" in lived.story
