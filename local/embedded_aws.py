@@ -94,9 +94,10 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from ministack import app
     from ministack.core import lambda_runtime
 
-    from local import api_gateway, inbox, pretend, ses, step_functions
+    from local import api_gateway, inbox, pretend, s3, ses, step_functions
 
     pretend.install(organization, MEMBER_ROLE, parameters)
+    s3.install()
     ses.install()
     step_functions.install()
     api_gateway.install()
