@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year local local-down check permissions permissions-test audit sbom lock clean
+.PHONY: help demo test fuzz year local local-down verify-log check permissions permissions-test audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +38,9 @@ local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, 
 
 local-down: .venv/ready ## Stop what `make local` started
 	@python -m local down
+
+verify-log: .venv/ready ## Check the decision log in BUCKET=name, or a copy in DIR=folder; HEAD=number:hash has to be in it
+	@python -m operate.verify_log $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(DIR),--directory "$(DIR)") $(if $(HEAD),--head "$(HEAD)")
 
 check: .venv/ready .venv-checks/ready ## Lint, types, templates, permissions, secrets, state machines
 	ruff check --quiet .

@@ -101,6 +101,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         event_bridge,
         inbox,
         pretend,
+        s3,
         ses,
         step_functions,
     )
@@ -108,6 +109,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
     condition_keys.install()
     event_bridge.install()
+    s3.install()
     ses.install()
     step_functions.install()
     api_gateway.install()

@@ -674,7 +674,7 @@ def decide(table: Table, *, case: Case, decision: Decision) -> Case:
 
 
 def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
-    values: dict[str, Any] = {":decision": _decision_item(decision)}
+    values: dict[str, Any] = {":decision": _decision_item(decision), ":yes": "YES"}
     condition = (
         Attr("outcome").eq(Outcome.AWAITING_APPROVAL)
         & Attr("decided").not_exists()
@@ -688,14 +688,13 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
         condition &= Attr("approvals").size().eq(len(case.approvals))
     else:
         condition &= Attr("approvals").not_exists()
-    changes = []
+    # `answered` and `decided` are what the table's stream is filtered by.
+    changes = ["answered = :yes"]
     if decision.answer == Answer.APPROVED:
         changes.append("approvals = list_append(if_not_exists(approvals, :none), :approvals)")
         values |= {":none": [], ":approvals": [_decision_item(decision)]}
     if decision.answer == Answer.DECLINED or case.missing_approvals <= 1:
-        # `decided` is what the table's stream is filtered by.
         changes.append("decision = :decision, decided = :yes")
-        values[":yes"] = "YES"
     else:
         del values[":decision"]
     item = table.update_item(

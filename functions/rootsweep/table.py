@@ -1,4 +1,6 @@
-"""The table: the key of each kind of item. Every item has `schema`, the version of its shape.
+"""The tables: the key of each kind of item. Every item has `schema`, the version of its shape.
+
+The table of the cases:
 
     CASE#<case id>        CASE                the case, from opening to outcome; never deleted
     OPEN_CASE             <account id>        which case is the open one; exists while there is one
@@ -15,6 +17,12 @@
 `forget_at`, in seconds since 1970, is when DynamoDB may delete an item: links that have expired,
 requests of cases that ended, what was told about the kill switch, root sessions. Everything is
 found by its key; nothing ever scans.
+
+The table of the decision log, which only the log writes; nothing in it is ever deleted:
+
+    LOG                   HEAD                number and hash of the newest entry; what is exported
+    LOG                   ENTRY#<number>      an entry, as the text that is exported
+    FACT#<case id>        <id of the fact>    which entry a fact has, so that it gets no second one
 """
 
 from __future__ import annotations
@@ -91,6 +99,21 @@ def kill_switch_key(version: str) -> Key:
 def root_session_key(access_key_id: str) -> Key:
     """The key of a root session that Rootsweep opened."""
     return {"pk": f"ROOT_SESSION#{access_key_id}", "sk": "ROOT_SESSION"}
+
+
+def log_head_key() -> Key:
+    """The key of the newest entry's number and hash."""
+    return {"pk": "LOG", "sk": "HEAD"}
+
+
+def log_entry_key(number: int) -> Key:
+    """The key of an entry of the decision log."""
+    return {"pk": "LOG", "sk": f"ENTRY#{number:012}"}
+
+
+def fact_key(case_id: str, fact_id: str) -> Key:
+    """The key that says which entry a fact about a case has."""
+    return {"pk": f"FACT#{case_id}", "sk": fact_id}
 
 
 def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:

@@ -268,6 +268,7 @@ def test_only_what_answers_to_the_world_is_no_state() -> None:
         "approval_page",
         "deliver_decision",
         "explain_root_session",
+        "log_decisions",
         "record_bounce",
     }
 

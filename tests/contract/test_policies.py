@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 LINTER = REPOSITORY / ".venv-checks" / "bin" / "parliament"
 needs_linter = pytest.mark.skipif(not LINTER.exists(), reason="`make check` installs parliament")
 
+ROOT_SESSIONS = (
+    "CheckAccountsRole",
+    "CheckManualRemovalRole",
+    "ConfirmRemovalRole",
+    "DeleteRootKeysRole",
+    "GatherEvidenceRole",
+    "OpenCasesRole",
+)
+UNKNOWN = "Unknown condition lambda:SourceFunctionArn for action"
 # Where the linter is wrong: (resource, finding, what it says): why.
 KNOWN = {
     ("ApiGatewayLogRole", "RESOURCE_MISMATCH", "logs:DescribeLogGroups"): (
@@ -35,14 +44,17 @@ KNOWN = {
         (role, "MISMATCHED_TYPE", "ArnEquals requires a value of type Arn but given String"): (
             "sts:TaskPolicyArn: the linter's data say string, AWS's reference says ARN"
         )
-        for role in (
-            "CheckAccountsRole",
-            "CheckManualRemovalRole",
-            "ConfirmRemovalRole",
-            "DeleteRootKeysRole",
-            "GatherEvidenceRole",
-            "OpenCasesRole",
+        for role in ROOT_SESSIONS
+    },
+    **{
+        (role, "UNKNOWN_CONDITION_FOR_ACTION", f"{UNKNOWN} sts:{action}"): (
+            "Lambda puts it into the context of every call that a function makes (Lambda Developer "
+            "Guide, Using source function ARN to control function access behavior)"
         )
+        for role, action in [
+            *((role, "AssumeRoot") for role in ROOT_SESSIONS),
+            *((role, "AssumeRole") for role in ("CheckAccountsRole", "CheckManualRemovalRole")),
+        ]
     },
 }
 

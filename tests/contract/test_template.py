@@ -204,7 +204,7 @@ def test_a_function_may_call_what_its_code_calls_and_nothing_else(name: str) -> 
     }
     if "EventInvokeConfig" in functions()[name]:
         allowed -= {"sqs:SendMessage"}  # Lambda keeps what it failed at, with the function's role.
-    if name in ("deliver_decision", "lift_ended_quarantines"):
+    if name in ("deliver_decision", "lift_ended_quarantines", "log_decisions"):
         # Lambda reads the stream, and keeps what could not be delivered, with the function's role.
         allowed -= {
             "dynamodb:DescribeStream",
@@ -224,7 +224,10 @@ def test_the_layout_of_the_table_is_in_one_file() -> None:
     layout = FUNCTIONS / "rootsweep" / "table.py"
     kinds = set(re.findall(r'f?"([A-Z_]+)#', layout.read_text()))
 
-    assert kinds == {"CASE", "ACCOUNT", "APPROVER", "REQUEST", "LINK", "ROOT_SESSION"}
+    assert kinds == {
+        *("CASE", "ACCOUNT", "APPROVER", "REQUEST", "LINK", "ROOT_SESSION"),
+        *("ENTRY", "FACT"),
+    }
     for file in set(CODE_FILES) - {layout}:
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
@@ -233,6 +236,49 @@ def test_the_layout_of_the_table_is_in_one_file() -> None:
                 case ast.Dict(keys=keys):
                     names = {key.value for key in keys if isinstance(key, ast.Constant)}
                     assert names.isdisjoint({"pk", "sk"}), file.name
+
+
+def test_only_one_role_may_write_the_decision_log_and_none_may_delete_from_it() -> None:
+    may = {
+        (id, action)
+        for id, role in resources("AWS::IAM::Role").items()
+        for statement in statements(role)
+        if re.search("DecisionLog(Table|Bucket)", json.dumps(statement["Resource"]))
+        for action in as_list(statement["Action"])
+    }
+
+    assert may == {
+        ("LogDecisionsRole", action)
+        for action in (
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+            "s3:PutObject",
+        )
+    }
+
+
+def test_the_decision_log_is_locked_and_nothing_in_it_expires_or_is_covered() -> None:
+    bucket = resources("AWS::S3::Bucket")["DecisionLogBucket"]
+    statements = resources("AWS::S3::BucketPolicy")["DecisionLogBucketPolicy"]["PolicyDocument"][
+        "Statement"
+    ]
+
+    assert bucket["ObjectLockEnabled"] is True
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert "LifecycleConfiguration" not in bucket
+    assert "TimeToLiveSpecification" not in resources("AWS::DynamoDB::Table")["DecisionLogTable"]
+    condition, rule, without = bucket["ObjectLockConfiguration"]["Rule"]["Fn::If"]
+    assert (condition, without) == ("LocksDecisionLog", {"Ref": "AWS::NoValue"})
+    assert rule["DefaultRetention"]["Mode"] == {"Ref": "DecisionLogLock"}
+    denied = {each["Action"]: each.get("Condition") for each in statements}
+    assert all((each["Effect"], each["Principal"]) == ("Deny", "*") for each in statements)
+    assert denied == {
+        "s3:*": {"Bool": {"aws:SecureTransport": "false"}},
+        "s3:PutObject": {"Null": {"s3:if-none-match": "true"}},
+        "s3:DeleteObject": None,
+    }
 
 
 def test_only_the_delivery_may_end_a_wait() -> None:
@@ -335,7 +381,9 @@ def test_other_source_networks_deploy_the_api_anew(monkeypatch: pytest.MonkeyPat
 
 def test_what_must_outlive_the_stack_is_retained() -> None:
     # The two of API Gateway may serve other APIs of the account by then.
-    for id in ("CasesTable", "ReportBucket", "ApiGatewayAccount", "ApiGatewayLogRole"):
+    api_gateway = ("ApiGatewayAccount", "ApiGatewayLogRole")
+    decision_log = ("DecisionLogTable", "DecisionLogBucket")
+    for id in ("CasesTable", "ReportBucket", *decision_log, *api_gateway):
         resource = template()["Resources"][id]
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
@@ -563,7 +611,7 @@ def test_an_address_that_the_template_takes_is_one_for_the_code(name: str) -> No
 
 # Functions that something else than a state machine invokes, too.
 INVOKED_BY_EVENTS = {"explain_root_session", "record_bounce", "record_outcome"}
-ON_THE_STREAM = {"deliver_decision", "lift_ended_quarantines"}
+ON_THE_STREAM = {"deliver_decision", "lift_ended_quarantines", "log_decisions"}
 
 
 def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:

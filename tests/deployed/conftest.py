@@ -135,6 +135,8 @@ ORGANIZATION = {
         # Their root sessions are explained, or not; the root user of the last makes a key.
         *(account(n, key(n)) for n in (200, 201, 202)),
         account(203),
+        # What was decided about them is in the decision log.
+        *(account(n, key(n)) for n in (204, 205)),
     ],
 }
 
@@ -394,12 +396,15 @@ class Deployed:
         ]
 
     def reports(self) -> list[str]:
-        """All files of all sweeps, as they are."""
-        s3, bucket = self.stack.client("s3"), self.stack.outputs["ReportBucket"]
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        """All files of all sweeps, and of the decision log, as they are."""
+        s3 = self.stack.client("s3")
+        pages = s3.get_paginator("list_objects_v2").paginate
         return [
             s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().decode()
-            for page in pages
+            for bucket in (
+                self.stack.outputs[f"{name}Bucket"] for name in ("Report", "DecisionLog")
+            )
+            for page in pages(Bucket=bucket)
             for entry in page.get("Contents", [])
         ]
 

@@ -17,7 +17,14 @@ from rootsweep.approvals import page_token
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.exceptions import AccountException
 from rootsweep.sweeps import Finding
-from rootsweep.table import case_key, exception_key, last_case_key, open_case_key, quarantine_key
+from rootsweep.table import (
+    case_key,
+    exception_key,
+    last_case_key,
+    open_case_key,
+    quarantine_key,
+    root_session_key,
+)
 
 from .world import CLEAN, CONTACT, FULL, KEYED, LADDER, OWNER, THE_KEY, World
 
@@ -395,6 +402,51 @@ def deliver_decision(world: World) -> None:
     world.invoke("deliver_decision", {"Records": [{"dynamodb": {"NewImage": image}}]})
 
 
+def log_decisions(world: World) -> None:
+    entries = DecisionLog(world)
+    case, before = world.decided(), entries.exported()
+    world.ended(Outcome.FAILED, case)
+    world.invoke("log_decisions", {"case_ids": [case.id]})
+    # Of this case two at least, whoever logged them first.
+    assert entries.exported() - before >= 2
+
+
+class DecisionLog:
+    """What is exported of the decision log."""
+
+    def __init__(self, world: World) -> None:
+        self.s3 = world.stack.client("s3")
+        self.bucket = world.stack.outputs["DecisionLogBucket"]
+
+    def exported(self) -> int:
+        """How many entries there are."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return sum(page["KeyCount"] for page in pages)
+
+
+def session_event(access_key_id: str) -> dict[str, Any]:
+    """CloudTrail's event of a root session."""
+    detail = {
+        "userIdentity": {"type": "AssumedRole", "arn": "arn:aws:sts::222222222222:x/y/z"},
+        "requestParameters": {"targetPrincipal": KEYED},
+        "responseElements": {"credentials": {"accessKeyId": access_key_id}},
+        "eventTime": "2026-11-25T00:00:00Z",
+    }
+    return {"account": "222222222222", "region": "us-east-1", "detail": detail}
+
+
+def explain_one_of_ours(world: World) -> None:
+    id = f"ASIA{next(world.seconds):016}"
+    world.table.put_item(
+        Item={**root_session_key(id), "schema": 1, "opened_for": "c", "opened_by": "x"}
+    )
+    world.invoke("explain_root_session", session_event(id))
+
+
+def explain_a_strange_one(world: World) -> None:
+    world.invoke("explain_root_session", session_event("ASIASOMEBODYELSE0000"))
+
+
 PROBES: dict[str, list[Probe]] = {
     "approval_page": [approval_page],
     "check_accounts": [check_accounts],
@@ -403,11 +455,13 @@ PROBES: dict[str, list[Probe]] = {
     "confirm_removal": [confirm_removal],
     "delete_root_keys": [delete_root_keys],
     "deliver_decision": [deliver_decision],
+    "explain_root_session": [explain_one_of_ours, explain_a_strange_one],
     "find_approvers": [find_approvers_by_tag, find_approvers_by_contact, find_who_removes_by_hand],
     "gather_evidence": [gather_evidence],
     "hold_deletion": [hold_deletion],
     "lift_ended_quarantines": [lift_ended_quarantines],
     "list_accounts": [list_accounts],
+    "log_decisions": [log_decisions],
     "open_cases": [
         open_a_case,
         open_a_case_after_one_that_died,

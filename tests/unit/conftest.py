@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "ESCALATION_POLICY_PARAMETER": "/rootsweep/escalation-policy",
     "GOVCLOUD_EXCEPTION_REASON": "",
     "KILL_SWITCH_PARAMETER": "/rootsweep/kill-switch",
+    "LOG_BUCKET": "decisions",
+    "LOG_TABLE": "decision-log",
     "MAIL_WINDOW_SECONDS": "60",
     "MANUAL_REMOVAL_CHECK_SECONDS": "300",
     "MAX_EXCEPTION_DAYS": "90",
@@ -131,8 +133,23 @@ def aws() -> Iterator[None]:
 @pytest.fixture
 def table(aws: None) -> Any:  # noqa: ARG001
     """The table of the cases, empty."""
+    return _create_table(ENVIRONMENT["TABLE"])
+
+
+@pytest.fixture
+def log(aws: None) -> Any:  # noqa: ARG001
+    """The table of the decision log, empty; with the bucket of the log."""
+    S3.create_bucket(
+        Bucket=ENVIRONMENT["LOG_BUCKET"],
+        CreateBucketConfiguration={"LocationConstraint": ENVIRONMENT["AWS_DEFAULT_REGION"]},
+        ObjectLockEnabledForBucket=True,
+    )
+    return _create_table(ENVIRONMENT["LOG_TABLE"])
+
+
+def _create_table(name: str) -> Any:
     return DYNAMODB.create_table(
-        TableName=ENVIRONMENT["TABLE"],
+        TableName=name,
         AttributeDefinitions=[
             {"AttributeName": "pk", "AttributeType": "S"},
             {"AttributeName": "sk", "AttributeType": "S"},

@@ -579,7 +579,7 @@ def test_an_approval_is_recorded_with_who_when_and_what(table: Any, case: Case) 
     assert status == 200
     assert Page(page).heading == "Your decision is recorded"
     assert decision == a_decision(case, at="2026-03-04T05:06:07Z")
-    added = {"decision", "decided", "approvals"}
+    added = {"answered", "decision", "decided", "approvals"}
     assert {name for name, value in item_of(table, case).items() if before.get(name) != value} == (
         added
     )

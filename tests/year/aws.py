@@ -53,10 +53,12 @@ class _Exceptions:
 class Aws:
     """Stands in the place of the module `boto3`."""
 
-    def __init__(self, world: World, stack: Stack, table: Table, dice: random.Random) -> None:
+    def __init__(
+        self, world: World, stack: Stack, tables: dict[str, Table], dice: random.Random
+    ) -> None:
         self.world = world
         self.stack = stack
-        self.table = table
+        self.tables = tables
         self.dice = dice
         # What goes wrong: each looks at service, operation and account, and may give an error code.
         self.outages: list[Callable[[str, str, str], str | None]] = []
@@ -86,11 +88,11 @@ class Aws:
     def resource(self, service: str, config: Any = None) -> Any:
         expect(service == "dynamodb", "an argument")
 
-        def table(name: str) -> Table:
-            expect(name == self.table.name, "an argument")
-            return self.table
+        def batch_get_item(*, RequestItems: dict[str, Any]) -> dict[str, Any]:
+            ((name, _),) = RequestItems.items()
+            return self.tables[name].batch_get_item(RequestItems=RequestItems)
 
-        return SimpleNamespace(Table=table, batch_get_item=self.table.batch_get_item)
+        return SimpleNamespace(Table=self.tables.__getitem__, batch_get_item=batch_get_item)
 
     def passes(self, service: str, operation: str, *, account: str = "", write: str = "") -> None:
         """Let a call take its time, and fail if something is wrong with the service."""
@@ -389,10 +391,22 @@ class AccountClient(_Client):
 
 
 class S3(_Client):
-    """The report bucket."""
+    """The buckets of the reports and of the decision log."""
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:
+    def put_object(
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str,
+        IfNoneMatch: str = "",
+        ChecksumAlgorithm: str = "",
+    ) -> None:
         self.aws.passes("s3", "PutObject", write="PutObject")
+        expect(IfNoneMatch in ("", "*"), "an argument")
+        if IfNoneMatch and (Bucket, Key) in self.aws.stack.files:
+            raise failure("PreconditionFailed", "there is such an object", "PutObject")
         self.aws.stack.files[Bucket, Key] = Body.decode()
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:

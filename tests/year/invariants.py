@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import getcurrent
 
+from operate import verify_log
+
 from .clock import DAY
 from .world import TAG
 
@@ -526,6 +528,47 @@ class Watch:
         self._check_decisions(cases)
         self._check_deletions(cases)
         self._check_warnings(cases)
+        self._check_log(cases)
+
+    def _check_log(self, cases: dict[str, Item]) -> None:
+        """The exported log holds; it has each decision, deletion and end once, and nothing else."""
+        bucket = self.stack.physical("DecisionLogBucket")
+        entries = {
+            int(key[len(verify_log.PREFIX) : -len(".json")]): file.encode()
+            for (name, key), file in self.stack.files.items()
+            if name == bucket
+        }
+        try:
+            verify_log.verify(entries)
+        except verify_log.BrokenEntryError as broken:
+            self.require(False, f"the decision log: {broken}", "")
+        told = [json.loads(text) for text in entries.values()]
+        twice = [id for id, count in Counter(each["id"] for each in told).items() if count > 1]
+        self.require(not twice, f"twice in the decision log: {twice}", "")
+        logged = {
+            (
+                each["case_id"],
+                "DECLINED" if each["what"] == "TAKEN_BACK" else each["what"],
+                each.get("by", each.get("key_id", "")),
+                each["at"],
+            )
+            for each in told
+            if each["what"] not in ("SET_ASIDE", "DELETION_STARTED")
+        }
+        happened = set(self.decisions)
+        for id, case in cases.items():
+            if "ended_at" in case:
+                happened.add((id, "ENDED", "", case["ended_at"]))
+            for key in case.get("deleted_keys", []):
+                happened.add((id, "KEY_DELETED", key["id"], key["deleted_at"]))
+        self.require(logged <= happened, f"only the log knows of it: {logged - happened}", "")
+        for id, what, who, at in sorted(happened - logged):
+            self.require(
+                # What happened lately may be on its way.
+                self.year.parse(at) > self.clock.time - HOUR,
+                f"not in the decision log: {what} {who} {at}",
+                cases[id]["account_id"],
+            )
 
     def _locks(self) -> dict[str, str]:
         """The open case of each account that has one."""

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rootsweep import approvals, approvers, cases, exceptions, holds, root_access, sweeps
+from rootsweep import (
+    approvals,
+    approvers,
+    cases,
+    decision_log,
+    exceptions,
+    holds,
+    root_access,
+    sweeps,
+)
 
 
 class Sabotage(NamedTuple):
@@ -67,5 +76,8 @@ SABOTAGE = {
     ),
     "nobody looks for accounts that are gone": Sabotage(
         cases, "wake", lambda *_, **__: False, "a case of an account that is gone"
+    ),
+    "what happens is not logged": Sabotage(
+        decision_log, "new_facts", lambda *_: [], "not in the decision log"
     ),
 }

@@ -413,10 +413,12 @@ class Stack:
     # -- the table's stream --------------------------------------------------------------------
 
     def _on_change(self, _old: Item | None, new: Item | None) -> None:
+        record: dict[str, Any] = {}
         for stream in self._streams:
             if new is not None and stream.may_want(new):
-                image = {name: _SERIALIZER.serialize(value) for name, value in new.items()}
-                record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
+                if not record:
+                    image = {name: _SERIALIZER.serialize(value) for name, value in new.items()}
+                    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
                 if any(matches(pattern, record) for pattern in stream.patterns):
                     stream.records.append(record)
                     if len(stream.records) == 1:

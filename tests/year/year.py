@@ -88,9 +88,12 @@ class Year:
             dice=random.Random(f"{seed} chance"),
         )
         self.table = Table(self.stack.physical("CasesTable"))
-        self.aws = Aws(self.world, self.stack, self.table, random.Random(f"{seed} aws"))
-        self.table.latency = table_latency(self.stack, self.aws)
-        self.table.loses_answer = self.stack.trouble.loses_answer
+        self.log = Table(self.stack.physical("DecisionLogTable"))
+        tables = {table.name: table for table in (self.table, self.log)}
+        self.aws = Aws(self.world, self.stack, tables, random.Random(f"{seed} aws"))
+        for table in tables.values():
+            table.latency = table_latency(self.stack, self.aws)
+            table.loses_answer = self.stack.trouble.loses_answer
         self.stack.deploy(self.aws, self.table)
         self.people = People(self.world, self.stack, seed)
         self._hire()
@@ -240,7 +243,8 @@ class Year:
             machine.tokens = {
                 token: signal for token, signal in machine.tokens.items() if not signal.is_given
             }
-        self.stack.files.clear()
+        log = self.stack.physical("DecisionLogBucket")
+        self.stack.files = {name: file for name, file in self.stack.files.items() if name[0] == log}
         self.watch.every_day()
 
     # -- fates ---------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import log_decisions
+import pytest
+from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import ClientError
+
+from operate import verify_log
+from rootsweep import cases
+from rootsweep.cases import Outcome
+
+from .builders import LATER, NOW, a_decided_case, a_waiting_case, an_error, item_of
+
+CASE = "333333333333-20260304T050607Z"
+
+
+def stream(*items: dict[str, Any]) -> dict[str, Any]:
+    """What Lambda hands over when these items have changed."""
+    value = TypeSerializer().serialize
+    images = [{name: value(item[name]) for name in item} for item in items]
+    return {"Records": [{"eventName": "MODIFY", "dynamodb": {"NewImage": each}} for each in images]}
+
+
+def entries(s3: Any) -> list[dict[str, Any]]:
+    """The exported log, which holds."""
+    found, broken = verify_log.read_bucket(s3, "decisions")
+    verify_log.verify(found, broken=broken)
+    return [json.loads(found[number]) for number in sorted(found)]
+
+
+def test_a_changed_case_is_logged_and_exported(
+    table: Any, log: Any, s3: Any, stop_clock: Any
+) -> None:
+    stop_clock(log_decisions, LATER)
+    case = a_decided_case(table)
+
+    assert log_decisions.handler(stream(item_of(table, case)), None) == {"appended": 1}
+
+    [entry] = entries(s3)
+    assert (entry["case_id"], entry["what"]) == (case.id, "APPROVED")
+    assert entry["logged_at"] == "2026-03-05T05:06:07Z"
+    assert log.get_item(Key={"pk": "LOG", "sk": "HEAD"})["Item"]["exported"] == 1
+
+
+def test_what_comes_twice_or_in_another_order_is_logged_once(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,
+) -> None:
+    case = a_decided_case(table)
+    early = item_of(table, case)
+    cases.record_deletion_started(table, case_id=case.id, now=NOW)
+    cases.record_deleted(table, case_id=case.id, key_id="AKIA1", now=NOW)
+    cases.record_outcome(table, case_id=case.id, outcome=Outcome.REMEDIATED, reason="", now=NOW)
+    late = item_of(table, case)
+
+    for event in (stream(late, early, late), stream(early), stream(late)):
+        log_decisions.handler(event, None)
+
+    said = [entry["what"] for entry in entries(s3)]
+    assert said == ["APPROVED", "DELETION_STARTED", "KEY_DELETED", "ENDED"]
+
+
+def test_cases_can_be_logged_again_by_their_ids(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,
+) -> None:
+    case = a_decided_case(table)
+
+    assert log_decisions.handler({"case_ids": [case.id]}, None) == {"appended": 1}
+    assert log_decisions.handler({"case_ids": [case.id, case.id]}, None) == {"appended": 0}
+    assert log_decisions.handler({"case_ids": []}, None) == {"appended": 0}
+
+    assert len(entries(s3)) == 1
+
+
+def test_a_case_that_is_not_there_is_an_error(
+    table: Any,  # noqa: ARG001
+    log: Any,  # noqa: ARG001
+) -> None:
+    with pytest.raises(KeyError, match="no-case"):
+        log_decisions.handler({"case_ids": ["no-case"]}, None)
+
+
+def test_a_case_that_nobody_has_answered_is_not_even_looked_up(table: Any) -> None:
+    event = stream(item_of(table, a_waiting_case(table)))
+
+    with pytest.raises(ClientError):  # There is no log, and only the export asks for it.
+        log_decisions.handler(event, None)
+
+
+def test_what_the_bucket_did_not_take_is_raised_and_exported_later(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event = stream(item_of(table, a_decided_case(table)))
+    put = log_decisions.s3.put_object
+
+    def fails(**_: Any) -> None:
+        raise an_error("InternalError", "PutObject")
+
+    monkeypatch.setattr(log_decisions.s3, "put_object", fails)
+    with pytest.raises(ClientError, match="InternalError"):
+        log_decisions.handler(event, None)
+    monkeypatch.setattr(log_decisions.s3, "put_object", put)
+
+    assert log_decisions.handler(event, None) == {"appended": 0}
+
+    assert len(entries(s3)) == 1
+
+
+def test_which_case_could_not_be_logged_is_logged(
+    table: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = a_decided_case(table)  # And there is no log.
+
+    with caplog.at_level(logging.ERROR, logger="root"), pytest.raises(ClientError):
+        log_decisions.handler(stream(item_of(table, case)), None)
+
+    [told] = [each.getMessage() for each in caplog.records if each.name == "root"]
+    assert case.id in told
+
+
+def test_no_task_token_gets_into_the_log(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,
+) -> None:
+    case = a_decided_case(table)
+    assert item_of(table, case)["task_token"] == "a-token"
+
+    log_decisions.handler(stream(item_of(table, case)), None)
+
+    assert "a-token" not in json.dumps(entries(s3))
