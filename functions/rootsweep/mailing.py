@@ -105,6 +105,16 @@ def _covers(request: approvers.Request, case: cases.Case) -> bool:
     return request.mailed >= case.request_number and request.reminded >= case.reminder
 
 
+def _reminder(request: approvers.Request, case: cases.Case, now: datetime) -> int:
+    """Which reminder of the case a mail to this approver is.
+
+    Who is asked late, shortly before the next reminder, is not reminded shortly after.
+    """
+    is_first = request.mailed < case.request_number
+    early = case.early_reminder(now) if is_first else None
+    return case.reminder if early is None else max(case.reminder, early)
+
+
 def _write(post: Post, approver: str, about: cases.Case) -> None:
     """One mail about all that this approver was not yet told and has to be asked by now."""
     requests = {
@@ -118,7 +128,11 @@ def _write(post: Post, approver: str, about: cases.Case) -> None:
     ]
     # The link is younger than all that it has to open.
     now = datetime.now(UTC)
-    reminders = {case.id: case.reminder for case in asked if not _covers(requests[case.id], case)}
+    reminders = {
+        case.id: _reminder(requests[case.id], case, now)
+        for case in asked
+        if not _covers(requests[case.id], case)
+    }
     # The cases of a sweep that still gathers come together, in a mail of their own.
     due = [
         case

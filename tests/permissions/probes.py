@@ -444,7 +444,7 @@ def explain_one_of_ours(world: World) -> None:
 
 
 def explain_a_strange_one(world: World) -> None:
-    world.invoke("explain_root_session", session_event("ASIASOMEBODYELSE0000"))
+    world.invoke("explain_root_session", session_event("ASIAEXAMPLE00000ELSE"))
 
 
 PROBES: dict[str, list[Probe]] = {

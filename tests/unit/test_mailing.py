@@ -835,6 +835,25 @@ def test_a_reminder_that_is_due_a_little_later_is_in_the_same_mail(
     assert named(mailbox.text(before + mails))[-1] == IDS[1]
 
 
+@pytest.mark.parametrize(("minutes", "mails"), [(5, 1), (359, 1), (361, 2), (24 * 60, 2)], ids=str)
+def test_who_is_asked_late_is_not_reminded_shortly_after(
+    table: Any, post: Post, mailbox: Mailbox, clock: Clock, minutes: int, mails: int
+) -> None:
+    case = climbing(table)
+    mailing.see_to_it(post, case)
+    clock.time = NOW + 2 * DAY - minutes * MINUTE
+    mailing.see_to_it(post, looked_again(table, case, clock, DEPUTY))
+    clock.time = NOW + 2 * DAY
+    mailing.see_to_it(post, looked_again(table, case, clock))
+
+    assert mailbox.recipients == [APPROVER, *[DEPUTY] * mails]
+    # With the next one they are.
+    clock.time = NOW + 4 * DAY
+    mailing.see_to_it(post, looked_again(table, case, clock))
+    assert mailbox.recipients == [APPROVER, *[DEPUTY] * (mails + 1)]
+    assert REMINDER in mailbox.text(mails + 1)
+
+
 def test_a_reminder_that_is_due_already_is_in_the_same_mail(
     table: Any, post: Post, mailbox: Mailbox, clock: Clock
 ) -> None:

@@ -157,6 +157,10 @@ class Watch:
             if other.request == request["mailed"] and not other.mail.is_excused
         ]
         due, gap, _ = self._schedule(case)
+        late = self.year.parse(request["asked_at"]) - self.year.parse(case["ladder_since"])
+        if len(same) == 1 and late > self.window + 600:
+            # Who is asked late is reminded with the others, but not shortly after.
+            gap = min(gap, 6 * HOUR - self.window - 600)
         self.require(
             not same or mail.at - same[-1].mail.at > gap,
             f"{mail.to} gets two mails about the same thing at the same time",
