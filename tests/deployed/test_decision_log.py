@@ -56,9 +56,9 @@ def test_what_was_decided_is_in_the_bucket_and_one_changed_byte_is_named(
     approval, began, deleted, end = told(case_ids[0])
     assert approval["what"] == "APPROVED"
     assert approval["by"] == f"test-{APPROVED[-3:]}@example.com"
-    assert [key["id"] for key in approval["keys"]] == ["AKIAEXAMPLE000000200"]
+    assert [key["id"] for key in approval["keys"]] == ["AKIAEXAMPLE000000204"]
     assert (began["what"], deleted["what"]) == ("DELETION_STARTED", "KEY_DELETED")
-    assert deleted["key_id"] == "AKIAEXAMPLE000000200"
+    assert deleted["key_id"] == "AKIAEXAMPLE000000204"
     assert end["outcome"] == "REMEDIATED"
     decline, end = told(case_ids[1])
     assert (decline["what"], decline["reason"]) == ("DECLINED", "The batch job moves to a role.")
