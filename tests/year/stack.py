@@ -73,12 +73,13 @@ class Function:
 
 @dataclass
 class Stream:
-    """Changes of the table on their way to a function."""
+    """Changes of the table on their way to a function, which has one batch at a time."""
 
     function: str
     patterns: list[dict[str, Any]]
     attempts: int
     records: list[dict[str, Any]] = field(default_factory=list)
+    is_read: bool = False
 
     def may_want(self, item: Item) -> bool:
         """Whether the item has the attributes that a pattern asks for."""
@@ -421,7 +422,8 @@ class Stack:
                     record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
                 if any(matches(pattern, record) for pattern in stream.patterns):
                     stream.records.append(record)
-                    if len(stream.records) == 1:
+                    if not stream.is_read:
+                        stream.is_read = True
                         delay = self.trouble.dice.uniform(0.2, 2)
                         self.clock.start(self._deliver, stream, after=delay)
 
@@ -438,6 +440,7 @@ class Stack:
             if self.trouble.dice.random() > 0.02:
                 del stream.records[: len(batch)]
             self.clock.sleep(0.2)
+        stream.is_read = False
 
 
 _SERIALIZER = TypeSerializer()
