@@ -26,7 +26,6 @@ MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
-CLEAN = "no root access key was left when Rootsweep looked"
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
 calls = Config(
@@ -74,9 +73,11 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         }
     )
     if not event["detect_only"]:
-        settled = {i: CLEAN for i, finding in found.items() if finding.state == AccountState.CLEAN}
+        settled: dict[str, AccountState] = {
+            id: each.state for id, each in found.items() if each.state == AccountState.CLEAN
+        }
         settled |= {
-            account.id: f"what is left may stay {row['reason']}"
+            account.id: AccountState.EXCEPTED
             for account, (row, case) in zip(with_keys, results, strict=True)
             if case and row.get("state") == AccountState.EXCEPTED
         }
@@ -94,13 +95,14 @@ class Opening(NamedTuple):
     ask_at: datetime
 
 
-def wake_cases(settled: dict[str, str], organization: dict[str, str], *, started_at: str) -> None:
-    """Have those cases look again whose accounts are `settled`, or gone.
+def wake_cases(
+    settled: dict[str, AccountState], organization: dict[str, str], *, started_at: str
+) -> None:
+    """Have those cases look again whose accounts are `settled`, CLEAN or EXCEPTED, or gone.
 
-    Settled are those that have no root access key any more, or only such as may stay by an
-    exception: why, by account id. `organization` has the state of each account there is. A case
-    that is younger than the sweep, which may be a redrive of an old one, is none of its business.
-    It never fails: the sweep has a report to write, and the next one wakes them as well.
+    `organization` has the state of each account there is. A case that is younger than the sweep,
+    which may be a redrive of an old one, is none of its business. It never fails: the sweep has a
+    report to write, and the next one wakes them as well.
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
@@ -108,24 +110,25 @@ def wake_cases(settled: dict[str, str], organization: dict[str, str], *, started
             if case_id.partition("-")[2] > stamp:
                 continue
             gone = why_gone(organization.get(account_id))
-            reason = gone or settled.get(account_id, "")
-            if reason:
+            if gone or account_id in settled:
+                reason = gone or f"the account was {settled[account_id]} when Rootsweep looked"
                 woken = cases.wake(table, case_id=case_id, account_gone=gone)
                 log.info("case %s was woken: %s (%s)", case_id, woken, reason)
-                see_that_it_runs(case_id, reason=reason)
+                is_clean = not gone and settled[account_id] == AccountState.CLEAN
+                see_that_it_runs(case_id, reason=reason, is_clean=is_clean)
     except Exception:
         log.exception("not every case was woken whose account is settled or gone")
 
 
-def see_that_it_runs(case_id: str, *, reason: str) -> None:
-    """Start a case that never was, and end one whose execution is over, for nobody else will.
+def see_that_it_runs(case_id: str, *, reason: str, is_clean: bool) -> None:
+    """Start a case that never was started, and end one whose execution is over.
 
-    No sweep comes to it by its keys any more.
+    Nobody else will: no sweep comes to it by its keys any more.
     """
     case = cases.load(table, case_id=case_id)
     if case.ended_at or start(case):
         return
-    is_ours = case.deletion_started_at and reason == CLEAN
+    is_ours = is_clean and case.deletion_started_at
     with contextlib.suppress(CaseEndedError):
         cases.record_outcome(
             table,

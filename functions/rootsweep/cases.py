@@ -424,12 +424,8 @@ def move(table: Table, *, case: Case, account: Account) -> None:
     """
     if account.parents and account.parents != case.parents:
         with contextlib.suppress(CaseEndedError):
-            _update_open(
-                table,
-                case.id,
-                "SET parents = :parents",
-                {":parents": list(account.parents)},
-            )
+            parents = {":parents": list(account.parents)}
+            _update_open(table, case.id, "SET parents = :parents", parents)
 
 
 def _where_the_last_case_ended(
@@ -886,7 +882,7 @@ def record_deletion_started(table: Table, *, case_id: str, now: datetime) -> Non
         "SET deletion_started_at = if_not_exists(deletion_started_at, :now)"
         " REMOVE held, held_since",
         {":now": iso(now)},
-        extra=Attr("lifted").not_exists(),
+        extra=Attr("decision.answer").eq(Answer.APPROVED),
     )
 
 
@@ -962,9 +958,9 @@ def record_outcome(
         )
         item = {**exception_key(case.account_id), **exception.to_item()}
         writes.append({"Put": {"TableName": table.name, "Item": item}})
-    kept = exceptions.find_in_force(table, account_id=case.account_id, today=now.date())
-    is_left = outcome == Outcome.RESOLVED and kept is not None and kept.covers(case.keys)
-    if outcome in (Outcome.REMEDIATED, Outcome.RESOLVED) and not is_left:
+    if outcome == Outcome.REMEDIATED or (
+        outcome == Outcome.RESOLVED and not _is_excepted(table, case, now)
+    ):
         # Nothing is left that it could be about; a key of some later day has another story.
         gone = {"TableName": table.name, "Key": exception_key(case.account_id)}
         writes.append({"Delete": gone})
@@ -977,6 +973,12 @@ def record_outcome(
     for request in requests[MOST_REQUESTS:]:
         table.meta.client.update_item(**request["Update"])
     return load(table, case_id=case_id)
+
+
+def _is_excepted(table: Table, case: Case, now: datetime) -> bool:
+    """Whether the keys of the case may stay by an exception."""
+    exception = exceptions.find_in_force(table, account_id=case.account_id, today=now.date())
+    return exception is not None and exception.covers(case.keys)
 
 
 def execution_arn(state_machine_arn: str, name: str) -> str:

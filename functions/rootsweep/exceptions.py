@@ -41,7 +41,9 @@ class AccountException:
     def from_item(cls, item: dict[str, Any]) -> Self:
         """The exception from what `to_item` made of it."""
         known = {name: item[name] for name in cls.__dataclass_fields__ if name in item}
-        return cls(**known | {"keys": tuple(RootKey.from_dict(key) for key in item["keys"])})
+        # One that was made before keys were kept covers none: people are asked, nobody is in doubt.
+        keys = tuple(RootKey.from_dict(key) for key in item.get("keys", ()))
+        return cls(**known | {"keys": keys})
 
     def to_item(self) -> dict[str, Any]:
         """The exception as the table holds it, without its key."""
@@ -57,9 +59,9 @@ class AccountException:
         So one of them may go or be deactivated without a question; a key that was inactive and is
         used again is not what its owner saw.
         """
-        now = {(key.id, key.status) for key in keys}
-        inactive = {(key.id, "Inactive") for key in self.keys}
-        return bool(now) and now <= {(key.id, key.status) for key in self.keys} | inactive
+        there = {(key.id, key.status) for key in keys}
+        seen = {(key.id, status) for key in self.keys for status in (key.status, "Inactive")}
+        return bool(there) and there <= seen
 
     def needs_warning(self, today: date) -> bool:
         """Whether its owner has to be told by now that it ends."""

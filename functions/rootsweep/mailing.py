@@ -111,8 +111,7 @@ def _reminder(request: approvers.Request, case: cases.Case, now: datetime) -> in
     Who is asked late, shortly before the next reminder, is not reminded shortly after.
     """
     is_first = request.mailed < case.request_number
-    early = case.early_reminder(now) if is_first else None
-    return case.reminder if early is None else max(case.reminder, early)
+    return (is_first and case.early_reminder(now)) or case.reminder
 
 
 def _write(post: Post, approver: str, about: cases.Case) -> None:

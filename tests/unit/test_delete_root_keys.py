@@ -104,6 +104,39 @@ def test_a_key_deleted_before_a_failure_is_on_record_after_it_and_after_the_retr
     assert recorded(table, case) == [FIRST, SECOND]
 
 
+def taken_back(table: Any, case: cases.Case) -> None:
+    decision = a_decision(case, Answer.DECLINED)
+    cases.decide(table, case=cases.load(table, case_id=case.id), decision=decision)
+
+
+def made_history(table: Any, case: cases.Case) -> None:
+    cases.record_evidence(table, case=case, keys=[a_key(SECOND)], quorum=ONE_PERSON, now=NOW)
+
+
+@pytest.mark.parametrize("meanwhile", [taken_back, made_history])
+def test_an_approval_that_is_none_any_more_when_the_deletion_begins_deletes_nothing(
+    table: Any,
+    root: RootUser,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[Any, cases.Case], None],
+) -> None:
+    case = a_decided_case(table, keys=root.keys)
+    case = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    keys_to_delete = root_access.keys_to_delete
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        found = keys_to_delete(*given, **named)
+        meanwhile(table, case)
+        return found
+
+    monkeypatch.setattr(root_access, "keys_to_delete", slowly)
+
+    with pytest.raises(CaseEndedError):
+        delete(case)
+    assert root.calls == ["delete"]
+    assert "deletion_started_at" not in item_of(table, case)
+
+
 def waiting(table: Any) -> cases.Case:
     return a_waiting_case(table)
 

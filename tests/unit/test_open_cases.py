@@ -751,8 +751,8 @@ def test_a_case_that_never_was_started_is_though_its_keys_or_its_account_are_gon
 @pytest.mark.parametrize(
     ("gone", "deleting", "outcome", "reason"),
     [
-        (False, False, Outcome.RESOLVED, "no root access key was left"),
-        (False, True, Outcome.REMEDIATED, "no root access key was left"),
+        (False, False, Outcome.RESOLVED, "the account was CLEAN"),
+        (False, True, Outcome.REMEDIATED, "the account was CLEAN"),
         (True, False, Outcome.RESOLVED, "the account has left the organization"),
         (True, True, Outcome.RESOLVED, "the account has left the organization"),
     ],

@@ -30,6 +30,18 @@ def expect(holds: object, what: object) -> None:
         raise Refused(str(what))
 
 
+def loud(check: Callable[..., None]) -> Callable[..., None]:
+    """A check whose own mistakes the product cannot take for AWS's."""
+
+    def checked(*given: Any) -> None:
+        try:
+            check(*given)
+        except Exception as error:
+            raise Refused(f"a mistake of {check.__qualname__}: {error!r}") from error
+
+    return checked
+
+
 class Timer:
     """Something that happens at a time, unless it is cancelled."""
 

@@ -17,7 +17,7 @@ from greenlet import getcurrent
 
 from operate import verify_log
 
-from .clock import DAY
+from .clock import DAY, loud
 from .world import TAG
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Watch:
         self.full_sweeps: list[float] = []
         self.excepted: dict[str, list[float]] = defaultdict(list)
         self.rows: Counter[str] = Counter()
-        self.table.observers.append(self.on_change)
+        self.table.observers.append(loud(self.on_change))
         self.stack.on_end = self.on_end
         self.stack.on_alert = self.on_alert
         self.stack.tell = lambda text: self.world.tell("", text)
@@ -157,7 +157,9 @@ class Watch:
             if other.request == request["mailed"] and not other.mail.is_excused
         ]
         due, gap, _ = self._schedule(case)
-        late = self.year.parse(request["asked_at"]) - self.year.parse(case["ladder_since"])
+        # Its evidence may change this very moment, and then the rung begins anew.
+        since = self.year.parse(case.get("ladder_since", request["asked_at"]))
+        late = self.year.parse(request["asked_at"]) - since
         if len(same) == 1 and late > self.window + 600:
             # Who is asked late is reminded with the others, but not shortly after.
             gap = min(gap, 6 * HOUR - self.window - 600)

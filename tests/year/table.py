@@ -361,8 +361,10 @@ def _operand(value: Any, item: Item) -> Any:
     if isinstance(value, Size):
         return _size(_operand(value._values[0], item))
     if isinstance(value, AttributeBase):
-        expect("." not in value.name, value.name)
-        return item.get(value.name, _MISSING)
+        found: Any = item
+        for name in value.name.split("."):
+            found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
+        return found
     return _normal(value)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .aws import Aws, table_latency
-from .clock import DAY, Clock
+from .clock import DAY, Clock, loud
 from .invariants import Broken, Watch
 from .people import HOUR, People, read_mail
 from .sabotage import SABOTAGE
@@ -121,7 +121,7 @@ class Year:
 
     def _on_mail(self, sent: dict[str, Any]) -> None:
         mail = read_mail(self.clock.time, sent)
-        self.watch.on_mail(mail)
+        loud(self.watch.on_mail)(mail)
         self.people.get(mail)
 
     # -- the organization ----------------------------------------------------------------------
