@@ -24,7 +24,7 @@ help: ## Say what there is
 demo: .venv/ready ## Sweep a pretend organization, end to end. AUTO=approve|decline|ignore, ORG=file.yaml, PORT=4566
 	@python -m local demo --organization "$(ORG)" --port "$(PORT)" --auto "$(AUTO)" --parameters "$(PARAMS)"
 
-test: .venv/ready ## Run all tests, in two processes
+test: .venv/ready .venv-checks/ready ## Run all tests, in two processes
 	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000

@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FUNCTIONS = REPOSITORY / "functions"
 HANDLER_FILES = sorted(FUNCTIONS.glob("*.py"))
 CODE_FILES = sorted(FUNCTIONS.rglob("*.py"))
+TEMPLATES = sorted(REPOSITORY.glob("[a-z]*.yaml"))
 DEFINITIONS = sorted((REPOSITORY / "statemachine").iterdir())
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 

@@ -14,19 +14,25 @@ import yaml
 
 from tools import packages
 
-from .shipped import REPOSITORY
+from .shipped import REPOSITORY, TEMPLATES
 
 CHECKS = REPOSITORY / ".venv-checks"
-needs_checks = pytest.mark.skipif(
-    not (CHECKS / "ready").exists(), reason="`make check` makes .venv-checks"
-)
+
+
+def test_everything_that_looks_at_templates_looks_at_all() -> None:
+    names = {file.name for file in TEMPLATES}
+    checked = yaml.safe_load((REPOSITORY / ".checkov.yaml").read_text())["file"]
+    [linted] = re.findall(
+        r"cfn-lint .* -- (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE
+    )
+
+    assert names == set(checked) == set(linted.split())
 
 
 def test_the_bill_of_materials_is_of_what_is_deployed() -> None:
     assert packages.SBOM.read_text() == packages.sbom(packages.installed(Path(sys.prefix)))
 
 
-@needs_checks
 def test_the_bill_of_materials_keeps_to_its_schema() -> None:
     code = (
         "import sys; from cyclonedx.schema import SchemaVersion;"
@@ -41,7 +47,6 @@ def test_the_bill_of_materials_keeps_to_its_schema() -> None:
         assert run.returncode == status, run.stderr
 
 
-@needs_checks
 def test_the_list_of_licences_is_up_to_date() -> None:
     here, checks = packages.installed(Path(sys.prefix)), packages.installed(CHECKS)
 
@@ -52,8 +57,7 @@ def test_no_package_has_a_licence_that_nobody_has_agreed_to() -> None:
     here = packages.installed(Path(sys.prefix))
     for name in packages.pinned("functions/requirements.txt"):
         assert packages.is_one_of(packages.licence(here[name]), packages.DEPLOYED), name
-    checks = packages.installed(CHECKS) if (CHECKS / "ready").exists() else {}
-    for package in (*here.values(), *checks.values()):
+    for package in (*here.values(), *packages.installed(CHECKS).values()):
         assert packages.is_one_of(packages.licence(package), packages.TOOLS), package.name
 
 
@@ -77,18 +81,12 @@ def test_what_checkov_does_not_look_at_has_a_reason_beside_it() -> None:
     reasons = r"^(?:  # .+\n)+(?:  - CKV\w+\n)+"
     skips = "".join(re.findall(reasons, settings, re.MULTILINE))
     assert skips.count("CKV") == settings.count("CKV") > 0
-    for name in (
-        "template.yaml",
-        "member-role.yaml",
-        "member-events.yaml",
-        "root-session-policy.yaml",
-    ):
-        text = (REPOSITORY / name).read_text()
+    for file in TEMPLATES:
+        text = file.read_text()
         reasons = re.findall(r"^ +# checkov:skip=CKV\w+: \w.{10,}$", text, re.MULTILINE)
-        assert text.count("checkov:") == len(reasons), name
+        assert text.count("checkov:") == len(reasons), file.name
 
 
-@needs_checks
 def test_checkov_finds_what_is_broken(tmp_path: Path) -> None:
     bucket = {"Type": "AWS::S3::Bucket", "Properties": {"AccessControl": "PublicRead"}}
     (tmp_path / "template.json").write_text(json.dumps({"Resources": {"Bucket": bucket}}))

@@ -7,18 +7,17 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from .policies import documents
 from .shipped import REPOSITORY, as_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pytest
+
     Document = tuple[str, dict[str, Any]]
 
 LINTER = REPOSITORY / ".venv-checks" / "bin" / "parliament"
-needs_linter = pytest.mark.skipif(not LINTER.exists(), reason="`make check` installs parliament")
 
 ROOT_SESSIONS = (
     "CheckAccountsRole",
@@ -91,7 +90,6 @@ def subjects(detail: Any) -> list[str]:
     return [str(detail).removeprefix("Type mismatch: ")]
 
 
-@needs_linter
 def test_no_policy_asks_for_what_aws_does_not_offer_or_for_more_than_it_has_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +119,6 @@ def test_the_linter_gets_every_kind_of_policy(monkeypatch: pytest.MonkeyPatch) -
         assert any(name == id and kind in json.dumps(document) for name, document in written), id
 
 
-@needs_linter
 def test_the_linter_finds_what_is_broken(tmp_path: Path) -> None:
     broken = {
         "UNKNOWN_ACTION": {"Action": "iam:DeleteRootAccessKey"},

@@ -26,6 +26,8 @@ from tests.deployed.browser import traffic as traffic
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from local.organization import Organization
+
 # Long enough to answer for all that is asked at once, on a slow machine too.
 APPROVAL_TIMEOUT_SECONDS = 150
 POLICY = [{"after": f"{APPROVAL_TIMEOUT_SECONDS}s", "notify": ["approvers"]}]
@@ -337,13 +339,18 @@ class Deployed:
         return self.as_root(account_id, "iam")
 
     def as_root(self, account_id: str, service: str) -> Any:
-        session: Any = boto3
-        return session.client(
+        return as_root(self.stack, account_id, service)
+
+    def in_session(self, session: dict[str, Any], service: str) -> Any:
+        """A client with temporary credentials, as STS gives them."""
+        sdk: Any = boto3
+        return sdk.client(
             service,
             endpoint_url=self.stack.endpoint,
             region_name=self.stack.region,
-            aws_access_key_id=account_id,
-            aws_secret_access_key="test",
+            aws_access_key_id=session["AccessKeyId"],
+            aws_secret_access_key=session["SecretAccessKey"],
+            aws_session_token=session["SessionToken"],
         )
 
     def keys_of(self, account_id: str) -> set[str]:
@@ -454,21 +461,57 @@ class Deployed:
 
 @pytest.fixture(scope="session")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    parameters = {
+        "EscalationPolicy": json.dumps(POLICY),
+        "MailWindowSeconds": "8",
+        "ManualRemovalCheckSeconds": "10",
+        "Quarantine": "25s",
+    }
+    with embedded_aws(tmp_path_factory, ORGANIZATION) as (aws, organization):
+        made = Deployed(stack.deploy(aws, organization, parameters))
+        made.sweep(accounts=[SILENT])
+        yield made
+
+
+def as_root(deployed: stack.Stack, account_id: str, service: str) -> Any:
+    """A client with all rights of an account."""
+    sdk: Any = boto3
+    return sdk.client(
+        service,
+        endpoint_url=deployed.endpoint,
+        region_name=deployed.region,
+        aws_access_key_id=account_id,
+        aws_secret_access_key="test",
+    )
+
+
+def delegate_policies(deployed: stack.Stack) -> None:
+    """The organization lets the security account manage service control policies."""
+    actions = ("AttachPolicy", "CreatePolicy", "DeletePolicy", "DetachPolicy", "ListPolicies")
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"},
+        "Action": [f"organizations:{action}" for action in (*actions, "ListTargetsForPolicy")],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"organizations:PolicyType": "SERVICE_CONTROL_POLICY"}},
+    }
+    as_root(deployed, MANAGEMENT_ACCOUNT, "organizations").put_resource_policy(
+        Content=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+
+
+@contextmanager
+def embedded_aws(
+    tmp_path_factory: pytest.TempPathFactory, organization: dict[str, Any]
+) -> Iterator[tuple[stack.EmbeddedAws, Organization]]:
+    """An embedded AWS with this organization, and the stack built for it."""
     file = tmp_path_factory.mktemp("organization") / "organization.yaml"
-    file.write_text(yaml.safe_dump(ORGANIZATION, allow_unicode=True))
+    file.write_text(yaml.safe_dump(organization, allow_unicode=True))
     aws = stack.EmbeddedAws(port=free_port(), organization=file)
     try:
         stack.build()
         aws.wait_until_ready()
-        parameters = {
-            "EscalationPolicy": json.dumps(POLICY),
-            "MailWindowSeconds": "8",
-            "ManualRemovalCheckSeconds": "10",
-            "Quarantine": "25s",
-        }
-        made = Deployed(stack.deploy(aws, load(file), parameters))
-        made.sweep(accounts=[SILENT])
-        yield made
+        yield aws, load(file)
     finally:
         aws.stop()
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import yaml
 
 from local import stack
-from local.organization import load
 
-from .conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, free_port
+from .conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, embedded_aws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,21 +158,14 @@ def restricted(
 ) -> Iterator[stack.Stack]:
     """A stack of its own, for a network that the tests are not in, behind AWS WAF."""
     organization = {"management_account": MANAGEMENT_ACCOUNT, "security_account": SECURITY_ACCOUNT}
-    file = tmp_path_factory.mktemp("organization") / "organization.yaml"
-    file.write_text(yaml.safe_dump(organization))
-    aws = stack.EmbeddedAws(port=free_port(), organization=file)
-    try:
-        stack.build()
-        aws.wait_until_ready()
+    with embedded_aws(tmp_path_factory, organization) as (aws, pretended):
         before = stack.Stack(aws.endpoint, stack.REGION, SECURITY_ACCOUNT, "", {})
         made = before.client("wafv2").create_web_acl(**web_acl, DefaultAction={"Allow": {}})
         parameters = {
             "ApprovalSourceNetworks": "10.0.0.0/8,2001:db8::/32",
             "WebAclArn": made["Summary"]["ARN"],
         }
-        yield stack.deploy(aws, load(file), parameters)
-    finally:
-        aws.stop()
+        yield stack.deploy(aws, pretended, parameters)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -96,14 +95,7 @@ def test_an_entry_is_locked_and_nobody_puts_another_in_its_place(deployed: Deplo
     role = iam.create_role(RoleName="all-of-s3", AssumeRolePolicyDocument=document(trust))
     iam.put_role_policy(RoleName="all-of-s3", PolicyName="s3", PolicyDocument=document(everything))
     session = sts.assume_role(RoleArn=role["Role"]["Arn"], RoleSessionName="test")["Credentials"]
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=deployed.stack.endpoint,
-        region_name=deployed.stack.region,
-        aws_access_key_id=session["AccessKeyId"],
-        aws_secret_access_key=session["SecretAccessKey"],
-        aws_session_token=session["SessionToken"],
-    )
+    s3 = deployed.in_session(session, "s3")
 
     with pytest.raises(ClientError, match="AccessDenied"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"{}")

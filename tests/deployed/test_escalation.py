@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.deployed.conftest import LEAVES, SECURITY_ACCOUNT, approver
+from tests.deployed.conftest import LEAVES, SECURITY_ACCOUNT, approver, delegate_policies
 
 if TYPE_CHECKING:
     from tests.deployed.conftest import Deployed, Mail
@@ -379,27 +379,7 @@ def blocked(deployed: Deployed, account_id: str) -> bool:
 
 @pytest.fixture(scope="module")
 def delegated(deployed: Deployed) -> None:
-    """The organization lets the security account manage service control policies."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"},
-        "Action": [
-            f"organizations:{action}"
-            for action in (
-                "AttachPolicy",
-                "CreatePolicy",
-                "DeletePolicy",
-                "DetachPolicy",
-                "ListPolicies",
-                "ListTargetsForPolicy",
-            )
-        ],
-        "Resource": "*",
-        "Condition": {"StringEquals": {"organizations:PolicyType": "SERVICE_CONTROL_POLICY"}},
-    }
-    deployed.as_management("organizations").put_resource_policy(
-        Content=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    )
+    delegate_policies(deployed.stack)
 
 
 def our_policies(deployed: Deployed) -> list[str]:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -33,15 +32,7 @@ class Operator:
         iam.put_role_policy(RoleName="operator", PolicyName="may", PolicyDocument=may)
         sts = deployed.as_root(account, "sts")
         session = sts.assume_role(RoleArn=role, RoleSessionName="eve")["Credentials"]
-        client: Any = boto3
-        self._sts = client.client(
-            "sts",
-            endpoint_url=deployed.stack.endpoint,
-            region_name=deployed.stack.region,
-            aws_access_key_id=session["AccessKeyId"],
-            aws_secret_access_key=session["SecretAccessKey"],
-            aws_session_token=session["SessionToken"],
-        )
+        self._sts = deployed.in_session(session, "sts")
 
     def open(self, account: str) -> dict[str, str]:
         """The credentials of a root session."""

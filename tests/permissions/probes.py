@@ -25,6 +25,7 @@ from rootsweep.table import (
     quarantine_key,
     root_session_key,
 )
+from tests.deployed.conftest import as_root
 
 from .world import CLEAN, CONTACT, FULL, KEYED, LADDER, OWNER, THE_KEY, World
 
@@ -146,7 +147,7 @@ def blocked(world: World, account_id: str = KEYED) -> Case:
 
 def policies_of(world: World, account_id: str) -> list[str]:
     """The service control policies of an account that are ours."""
-    listed = world.as_root("111111111111", "organizations").list_policies_for_target(
+    listed = world.organizations().list_policies_for_target(
         TargetId=account_id, Filter="SERVICE_CONTROL_POLICY"
     )
     return [each["Id"] for each in listed["Policies"] if POLICY_SUMMARY in each["Name"]]
@@ -161,7 +162,7 @@ def quarantine_root_user(world: World) -> None:
 
 def quarantine_that_is_refused(world: World) -> None:
     clear_quarantine(world)
-    organizations = world.as_root("111111111111", "organizations")
+    organizations = world.organizations()
     document = {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
@@ -190,7 +191,7 @@ def quarantine_that_is_refused(world: World) -> None:
 
 def clear_quarantine(world: World) -> None:
     """Nobody is blocked, and there is no policy, by the hands of the administrators."""
-    organizations = world.as_root("111111111111", "organizations")
+    organizations = world.organizations()
     for id in (KEYED, FULL):
         world.table.delete_item(Key=quarantine_key(id))
     listed = organizations.list_policies(Filter="SERVICE_CONTROL_POLICY")["Policies"]
@@ -213,9 +214,7 @@ def lift_ended_quarantines(world: World) -> None:
     world.invoke("lift_ended_quarantines", sweep(world))
     assert policies_of(world, KEYED) == []
     assert "Item" not in world.table.get_item(Key=quarantine_key(KEYED))
-    listed = world.as_root("111111111111", "organizations").list_policies(
-        Filter="SERVICE_CONTROL_POLICY"
-    )
+    listed = world.organizations().list_policies(Filter="SERVICE_CONTROL_POLICY")
     assert not [each for each in listed["Policies"] if POLICY_SUMMARY in each["Name"]]
 
 
@@ -281,7 +280,7 @@ def read_decision(world: World) -> None:
 
 
 def delete_root_keys(world: World) -> None:
-    iam = world.as_root(KEYED, "iam")
+    iam = as_root(world.stack, KEYED, "iam")
     made = iam.create_access_key()["AccessKey"]["AccessKeyId"]
     listed = {
         each["AccessKeyId"]: each["CreateDate"].isoformat()

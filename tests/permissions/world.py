@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 
 from rootsweep import approvers, cases, escalation
@@ -20,7 +19,13 @@ from rootsweep.directory import Approver
 from rootsweep.root_access import RootKey
 from rootsweep.sweeps import SweepFiles
 from rootsweep.table import open_case_key
-from tests.deployed.conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, account, key
+from tests.deployed.conftest import (
+    MANAGEMENT_ACCOUNT,
+    SECURITY_ACCOUNT,
+    account,
+    as_root,
+    key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -197,13 +202,6 @@ class World:
         listed = httpx.get(f"{self.stack.endpoint}/_ministack/ses/messages").json()
         return sum(map(len, listed["messages"].values()))
 
-    def as_root(self, account_id: str, service: str) -> Any:
-        """A client with all rights of a member or of the management account."""
-        session: Any = boto3
-        return session.client(
-            service,
-            endpoint_url=self.stack.endpoint,
-            region_name=self.stack.region,
-            aws_access_key_id=account_id,
-            aws_secret_access_key="test",
-        )
+    def organizations(self) -> Any:
+        """Organizations, with all rights of the management account."""
+        return as_root(self.stack, MANAGEMENT_ACCOUNT, "organizations")
