@@ -28,6 +28,7 @@ REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
+EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
 calls = Config(
     retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=CONCURRENCY
 )
@@ -42,9 +43,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep -> the sweep and `cases_opened`. With `detect_only` it reads and opens nothing."""
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     found = files.read_findings()
+    everyone = files.read_accounts()
     with_keys = [
         account
-        for account in files.read_accounts()
+        for account in everyone
         if account.id in found and found[account.id].state == AccountState.ROOT_KEYS
     ]
     seconds = MAIL_WINDOW_SECONDS + SECONDS_A_CASE * len(with_keys)
@@ -81,7 +83,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             for account, (row, case) in zip(with_keys, results, strict=True)
             if case and row.get("state") == AccountState.EXCEPTED
         }
-        wake_cases(settled, files.read_organization(), started_at=event["started_at"])
+        wake_cases(
+            settled,
+            unknown={account.id for account in everyone} - {each.id for each in with_keys},
+            organization=files.read_organization(),
+            started_at=event["started_at"],
+        )
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
     return {**event, "cases_opened": opened}
@@ -96,13 +103,18 @@ class Opening(NamedTuple):
 
 
 def wake_cases(
-    settled: dict[str, AccountState], organization: dict[str, str], *, started_at: str
+    settled: dict[str, AccountState],
+    *,
+    unknown: set[str],
+    organization: dict[str, str],
+    started_at: str,
 ) -> None:
     """Have those cases look again whose accounts are `settled`, CLEAN or EXCEPTED, or gone.
 
-    `organization` has the state of each account there is. A case that is younger than the sweep,
-    which may be a redrive of an old one, is none of its business. It never fails: the sweep has a
-    report to write, and the next one wakes them as well.
+    `organization` has the state of each account there is. Of those that the sweep could not check,
+    the `unknown` that are not settled, it is only seen to that their cases run. A case that is
+    younger than the sweep, which may be a redrive of an old one, is none of its business. It never
+    fails: the sweep has a report to write, and the next one wakes them as well.
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
@@ -110,31 +122,39 @@ def wake_cases(
             if case_id.partition("-")[2] > stamp:
                 continue
             gone = why_gone(organization.get(account_id))
-            if gone or account_id in settled:
-                reason = gone or f"the account was {settled[account_id]} when Rootsweep looked"
+            state = None if gone else settled.get(account_id, AccountState.UNKNOWN)
+            if state != AccountState.UNKNOWN:
+                reason = gone or f"the account was {state} when Rootsweep looked"
                 woken = cases.wake(table, case_id=case_id, account_gone=gone)
                 log.info("case %s was woken: %s (%s)", case_id, woken, reason)
-                is_clean = not gone and settled[account_id] == AccountState.CLEAN
-                see_that_it_runs(case_id, reason=reason, is_clean=is_clean)
+                see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
+            elif account_id in unknown:
+                see_that_it_runs(case_id, state=state)
     except Exception:
         log.exception("not every case was woken whose account is settled or gone")
 
 
-def see_that_it_runs(case_id: str, *, reason: str, is_clean: bool) -> None:
+def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = "") -> None:
     """Start a case that never was started, and end one whose execution is over.
 
-    Nobody else will: no sweep comes to it by its keys any more.
+    Nobody else will: no sweep comes to it by its keys. `state` is None for an account that is gone.
+    With one that cannot be checked the case is FAILED, and a sweep that finds keys opens another
+    where it ended.
     """
     case = cases.load(table, case_id=case_id)
     if case.ended_at or start(case):
         return
-    is_ours = is_clean and case.deletion_started_at
+    outcome = cases.Outcome.RESOLVED
+    if state == AccountState.UNKNOWN:
+        outcome = cases.Outcome.FAILED
+    elif state == AccountState.CLEAN and case.deletion_started_at:
+        outcome = cases.Outcome.REMEDIATED
     with contextlib.suppress(CaseEndedError):
         cases.record_outcome(
             table,
             case_id=case_id,
-            outcome=cases.Outcome.REMEDIATED if is_ours else cases.Outcome.RESOLVED,
-            reason=f"{reason}; its execution was stopped or failed before",
+            outcome=outcome,
+            reason=reason + EXECUTION_IS_OVER,
             now=datetime.now(UTC),
         )
 
@@ -201,7 +221,7 @@ def ensure_case(
             table,
             case_id=case.id,
             outcome=cases.Outcome.FAILED,
-            reason="its execution was stopped or failed before it recorded an outcome",
+            reason=EXECUTION_IS_OVER,
             now=now,
         )
     except CaseEndedError:

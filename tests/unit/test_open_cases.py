@@ -781,6 +781,31 @@ def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_go
     assert cases.find_open_case(table, account_id=CLEAN) is None
 
 
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("accounts", [[CLEAN, ACCOUNT], [ACCOUNT]], ids=str)
+@pytest.mark.parametrize("state", [AccountState.UNKNOWN, None])
+def test_a_case_whose_execution_is_over_fails_though_its_account_cannot_be_checked(
+    table: Any,
+    files: SweepFiles,
+    stepfunctions: StepFunctions,
+    state: AccountState | None,
+    accounts: list[str],
+) -> None:
+    dead = open_a_case(table, id=CLEAN)
+    stepfunctions.ended.add(dead.id)
+    files.write_accounts([an_account(each) for each in accounts])
+    files.write_findings(0, [Finding(CLEAN, state, "why")] if state else [])
+
+    run()
+
+    after = cases.load(table, case_id=dead.id)
+    if CLEAN in accounts:
+        assert after.outcome == Outcome.FAILED
+        assert after.reason == "its execution was stopped or failed before it recorded an outcome"
+    else:
+        assert not after.ended_at  # The sweep was not about it.
+
+
 @pytest.mark.usefixtures("found", "stepfunctions")
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_removal_by_hand_looks_again_too(table: Any, files: SweepFiles, gone: bool) -> None:
