@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import boto3
 from botocore.config import Config
 
-from rootsweep import approvals, approvers, cases, messages
+from rootsweep import approvals, approvers, cases, logs, messages
 from rootsweep.errors import CaseEndedError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ Answer = tuple[int, str]
 Form = dict[str, str]
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """An API Gateway proxy request -> an HTML page with the right status code, whatever happens."""
     method = event.get("httpMethod")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import root_access, sweeps
+from rootsweep import logs, root_access, sweeps
 from rootsweep.accounts import AccountState
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ reader = root_access.SummaryReader(
 )
 
 
+@logs.invocation
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """`{"sweep_id", "batch", "account_ids"}` -> a file of findings, one for each account.
 
@@ -46,7 +47,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         for _ in range(2):
             if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
                 break
-            finding = check_account(account_id, sweep_id=event["sweep_id"])
+            with logs.about(sweep_id=event["sweep_id"], account_id=account_id):
+                finding = check_account(account_id, sweep_id=event["sweep_id"])
             if finding.state != AccountState.UNKNOWN or "AccessDenied" in finding.reason:
                 break
         return finding
@@ -64,7 +66,7 @@ def check_account(account_id: str, *, sweep_id: str) -> sweeps.Finding:
     except (ClientError, BotoCoreError) as error:
         return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
     except Exception as error:  # An answer of a shape that nobody foresaw must not cost the batch.
-        log.exception("check of account %s failed", account_id)
+        log.exception("the check of the account failed")
         return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
     state = AccountState.ROOT_KEYS if summary.access_keys else AccountState.CLEAN
     return sweeps.Finding(account_id, state)

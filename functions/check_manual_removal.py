@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, root_access
+from rootsweep import cases, logs, root_access
 from rootsweep.table import iso
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
@@ -19,6 +19,7 @@ reader = root_access.SummaryReader(
 )
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"state", "reason"}`.
 

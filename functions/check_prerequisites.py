@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import escalation, sweeps
+from rootsweep import escalation, logs, sweeps
 from rootsweep.errors import PrerequisiteError
 
 ESCALATION_POLICY_PARAMETER = os.environ["ESCALATION_POLICY_PARAMETER"]
@@ -19,6 +19,7 @@ ses = boto3.client("sesv2")
 ssm = boto3.client("ssm")
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"input", "execution_arn", "started_at"}` -> the request with `sweep_id`, `started_at` and
     `escalation_policy`, which goes on the way with the sweep and then stays in its cases.

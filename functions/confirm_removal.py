@@ -7,13 +7,14 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, root_access
+from rootsweep import cases, logs, root_access
 
 PARTITION = os.environ["PARTITION"]
 sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"deletion_started"}`, whether by us, if nothing is left in the account.
 

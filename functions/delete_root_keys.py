@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvals, cases, holds, root_access
+from rootsweep import approvals, cases, holds, logs, root_access
 from rootsweep.errors import KeysChangedError
 
 CANARY_DELETIONS = int(os.environ["CANARY_DELETIONS"])
@@ -25,6 +25,7 @@ sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"deleted_key_ids"}`. Running again deletes only what is still there.
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import boto3
 
+from rootsweep import logs
+
 log = logging.getLogger()
 stepfunctions = boto3.client("stepfunctions")
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> None:
     """A batch of changed items of the table, filtered to those with a decision.
 
@@ -29,10 +32,11 @@ def handler(event: dict[str, Any], _context: object) -> None:
         if ends_quarantine and "quarantine_token" in item:
             token = item["quarantine_token"]["S"]
         if token:
-            deliver(token, case_id=item.get("case_id", {}).get("S"))
+            with logs.about(case_id=item["case_id"]["S"]):
+                deliver(token)
 
 
-def deliver(token: str, *, case_id: str | None) -> None:
+def deliver(token: str) -> None:
     """End the wait that this token stands for, unless it has ended."""
     over = (
         stepfunctions.exceptions.TaskTimedOut,
@@ -43,4 +47,4 @@ def deliver(token: str, *, case_id: str | None) -> None:
         stepfunctions.send_task_success(taskToken=token, output="{}")
     except over as error:
         # The decision was delivered before, or the wait ended and `Read decision` finds it.
-        log.info("the wait of case %s is over: %s", case_id, type(error).__name__)
+        log.info("the wait of the case is over: %s", type(error).__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import root_sessions
+from rootsweep import logs, root_sessions
 from rootsweep.text import plain
 
 ALERT_TOPIC_ARN = os.environ["ALERT_TOPIC_ARN"]
@@ -25,6 +25,7 @@ sns = boto3.client("sns")
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> None:
     """CloudTrail's event of `AssumeRoot`, of which only the rule's transformer took something away.
 
@@ -75,7 +76,7 @@ def tell(what: str, event: dict[str, Any]) -> None:
     }
     lines = [f"{name}: {plain(fact, 500)}" for name, fact in facts.items() if fact]
     # Before the alert, so that the alarm rings if that cannot be sent.
-    log.warning("root session unexplained: %s", "; ".join(lines))
+    log.error("root session unexplained: %s", "; ".join(lines))
     sns.publish(
         TopicArn=ALERT_TOPIC_ARN,
         Subject=f"Rootsweep: {what}",

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import approvers, cases, directory, escalation
+from rootsweep import approvers, cases, directory, escalation, logs
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
 from rootsweep.text import plain
@@ -29,6 +29,7 @@ sources = directory.Directory(
 table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id", "denied", "entered_at"}` -> who is asked is in the table, and what to do next.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvals, cases, exceptions, root_access
+from rootsweep import approvals, cases, exceptions, logs, root_access
 
 PARTITION = os.environ["PARTITION"]
 quorum_policy = approvals.QuorumPolicy.parse(
@@ -19,6 +19,7 @@ sts = boto3.client("sts", config=root_access.CALLS)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"access_key_ids", "reason"?}`.
 

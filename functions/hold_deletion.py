@@ -9,13 +9,14 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, holds
+from rootsweep import cases, holds, logs
 
 KILL_SWITCH_PARAMETER = os.environ["KILL_SWITCH_PARAMETER"]
 ssm = boto3.client("ssm")
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id", "error": {"Error", "Cause"}, "entered_at"}` -> how long to wait, what to say.
 

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import quarantine
+from rootsweep import logs, quarantine
 
 IS_IN_USE = bool(os.environ["QUARANTINE"])
 POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
@@ -23,6 +23,7 @@ organizations = boto3.client(
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep, or a batch of changed items -> the same; quarantines that are over are lifted.
 

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import accounts, sweeps
+from rootsweep import accounts, logs, sweeps
 from rootsweep.errors import InvalidSweepInputError
 
 BUCKET = os.environ["BUCKET"]
@@ -20,6 +20,7 @@ organizations = boto3.client(
 s3 = boto3.client("s3")
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The checked request -> the request and `batches`, the key of the file the Map reads.
 

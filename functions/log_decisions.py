@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
 
-from rootsweep import decision_log
+from rootsweep import decision_log, logs
 
 BUCKET = os.environ["LOG_BUCKET"]
 logger = logging.getLogger()
@@ -24,6 +24,7 @@ log = dynamodb.Table(os.environ["LOG_TABLE"])
 s3 = boto3.client("s3")
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     """A batch of changed cases, or {"case_ids": [...]} -> {"appended": how many entries are new}.
 
@@ -32,13 +33,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     """
     appended = 0
     for case in cases_of(event):
-        try:
-            for fact in decision_log.new_facts(log, case):
-                appended += decision_log.append(log, fact=fact, now=datetime.now(UTC))
-        except Exception:
-            # The message in the failure queue names only a place in the stream.
-            logger.error("case %s is not completely in the decision log", case["case_id"])
-            raise
+        with logs.about(case_id=case["case_id"]):
+            try:
+                for fact in decision_log.new_facts(log, case):
+                    appended += decision_log.append(log, fact=fact, now=datetime.now(UTC))
+            except Exception:
+                # The message in the failure queue names only a place in the stream.
+                logger.error("the case is not completely in the decision log")
+                raise
     decision_log.export(s3, log, bucket=BUCKET)
     return {"appended": appended}
 

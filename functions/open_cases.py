@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import cases, escalation, exceptions, root_access, sweeps
+from rootsweep import cases, escalation, exceptions, logs, root_access, sweeps
 from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
@@ -39,6 +39,7 @@ stepfunctions = boto3.client("stepfunctions", config=calls)
 table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep -> the sweep and `cases_opened`. With `detect_only` it reads and opens nothing."""
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
@@ -57,14 +58,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     )
 
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
-        try:
-            return look_into_account(
-                account, None if event["detect_only"] else opening, sweep_id=event["sweep_id"]
-            )
-        except Exception as error:  # One account must not cost the others their cases.
-            log.exception("no case for account %s", account.id)
-            reason = f"it has root access keys, but no case: {root_access.reason(error)}"
-            return {"keys": [], "state": AccountState.UNKNOWN, "reason": reason}, None
+        with logs.about(sweep_id=event["sweep_id"], account_id=account.id):
+            try:
+                return look_into_account(
+                    account, None if event["detect_only"] else opening, sweep_id=event["sweep_id"]
+                )
+            except Exception as error:  # One account must not cost the others their cases.
+                log.exception("the account has root access keys, but no case")
+                reason = f"it has root access keys, but no case: {root_access.reason(error)}"
+                return {"keys": [], "state": AccountState.UNKNOWN, "reason": reason}, None
 
     with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
         results = list(pool.map(look_into, with_keys))
@@ -126,7 +128,8 @@ def wake_cases(
             if state != AccountState.UNKNOWN:
                 reason = gone or f"the account was {state} when Rootsweep looked"
                 woken = cases.wake(table, case_id=case_id, account_gone=gone)
-                log.info("case %s was woken: %s (%s)", case_id, woken, reason)
+                with logs.about(case_id=case_id):
+                    log.info("the case was woken: %s (%s)", woken, reason)
                 see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
             elif account_id in unknown:
                 see_that_it_runs(case_id, state=state)

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import cases, quarantine
+from rootsweep import cases, logs, quarantine
 from rootsweep.errors import CaseEndedError, QuarantineImpossibleError
 
 POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
@@ -19,6 +19,7 @@ organizations = boto3.client(
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> None:
     """`{"case_id", "task_token"}` -> the root user is blocked; the token ends it early.
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases
+from rootsweep import cases, logs
 from rootsweep.table import iso
 
 A_MOMENT = timedelta(seconds=10)
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"answer", "by", "reason", "timeout_seconds"?}`.
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvers, cases
+from rootsweep import approvers, cases, logs
 from rootsweep.text import plain
 
 log = logging.getLogger()
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> None:
     """An "Email Bounced" event of SES whose bounce is permanent. Doing it again changes nothing."""
     now = datetime.now(UTC)
@@ -28,4 +29,5 @@ def handler(event: dict[str, Any], _context: object) -> None:
         approvers.record_bounce(table, approver=address, reason=reason, now=now)
         for request in approvers.open_requests(table, approver=address):
             woken = cases.wake(table, case_id=request.case_id)
-            log.info("mails to %s bounce, case %s was woken: %s", address, request.case_id, woken)
+            with logs.about(case_id=request.case_id):
+                log.info("mails to %s bounce, the case was woken: %s", address, woken)

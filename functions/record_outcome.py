@@ -10,12 +10,13 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, holds
+from rootsweep import cases, holds, logs
 from rootsweep.text import plain, unlinked
 
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id", "outcome", "reason"}` -> what an auditor reads at the end of the execution.
 

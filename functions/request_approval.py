@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import approvers, cases, mailing
+from rootsweep import approvers, cases, logs, mailing
 
 calls = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
 dynamodb = boto3.resource("dynamodb", config=calls)
@@ -24,6 +24,7 @@ post = mailing.Post(
 )
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> None:
     """`{"case_id", "task_token"}` -> each approver has a mail; the token ends the wait later.
 

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import cases, mailing
+from rootsweep import cases, logs, mailing
 
 # Each look is some ten events, and an execution fails at 25,000 (Step Functions quotas).
 MOST_LOOKS = 1000
@@ -28,6 +28,7 @@ post = mailing.Post(
 )
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id"}` -> `{"wait_seconds"}` between looks; each approver has a mail with the steps.
 

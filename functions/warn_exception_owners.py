@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from rootsweep import approvers, exceptions, mailing, messages, sweeps
+from rootsweep import approvers, exceptions, logs, mailing, messages, sweeps
 from rootsweep.accounts import AccountState
 
 BUCKET = os.environ["BUCKET"]
@@ -25,6 +25,7 @@ ses = boto3.client("sesv2", config=calls)
 table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep -> the sweep and `warned`, how many exceptions their owners were told about.
 

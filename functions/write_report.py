@@ -8,12 +8,13 @@ from typing import Any
 
 import boto3
 
-from rootsweep import sweeps
+from rootsweep import logs, sweeps
 
 BUCKET = os.environ["BUCKET"]
 s3 = boto3.client("s3")
 
 
+@logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep -> `{"sweep_id", "accounts": {counts}, "cases_opened", "report"}`."""
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])

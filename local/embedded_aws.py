@@ -100,6 +100,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         condition_keys,
         event_bridge,
         inbox,
+        lambda_functions,
         pretend,
         s3,
         ses,
@@ -109,6 +110,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
     condition_keys.install()
     event_bridge.install()
+    lambda_functions.install()
     s3.install()
     ses.install()
     step_functions.install()

@@ -18,8 +18,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from ministack.core import iam_actions, lambda_runtime
-from ministack.services import lambda_svc
+from ministack.core import iam_actions
 from ministack.services import stepfunctions as sfn
 from ministack.services.cloudformation import provisioners
 
@@ -45,23 +44,11 @@ _original_apply_jsonata_arguments = sfn._apply_jsonata_arguments
 _original_fail_execution = sfn._fail_execution
 _original_nested_start = sfn._invoke_nested_start_execution
 _original_run_distributed_map = sfn._run_distributed_map
-_original_execute_function = lambda_svc._execute_function_warm
-
-# How the worker of a Python function reports an exception: with its text only, after which
-# MiniStack drops the worker. Reported as a result, it can say more and the worker lives on.
-_TEXT_ONLY = """{"status": "error", "error": str(e), "trace": traceback.format_exc()}"""
-_WHOLE_ERROR = """{"status": "ok", "result": {"__raised__": {
-                "errorMessage": str(e), "errorType": type(e).__name__,
-                "stackTrace": traceback.format_tb(e.__traceback__)}}}"""
-if lambda_runtime._PYTHON_WORKER_SCRIPT.count(_TEXT_ONLY) != 1:
-    raise ImportError("local/step_functions.py does not fit the Lambda worker of this MiniStack")
 
 # Errors that end the execution whatever a state catches ("Handling errors", States.ALL).
 UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
 FOREVER = 99_999_999.0
 
-# A laptop has room for this many invocations at once; on AWS the others would run elsewhere.
-_room = threading.BoundedSemaphore(4)
 _start_lock = threading.RLock()
 _token_lock = threading.Lock()
 _open: dict[str, Callback] = {}
@@ -108,10 +95,6 @@ def install() -> None:
     sfn._fail_execution = fail_execution
     # Others wrap this function too, so the one to fall back to is the one found now.
     iam_actions.extract_resource_arn = resource_arn_before(iam_actions.extract_resource_arn)
-    lambda_svc._execute_function_warm = execute_function
-    lambda_runtime._PYTHON_WORKER_SCRIPT = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(
-        _TEXT_ONLY, _WHOLE_ERROR
-    )
 
 
 # -- definitions --------------------------------------------------------------------------------
@@ -322,23 +305,6 @@ def error_matches(patterns: list[str], error: str) -> bool:
     return "States.ALL" in patterns or (
         "States.TaskFailed" in patterns and error != "States.Timeout"
     )
-
-
-def execute_function(func: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
-    """A Python exception is reported with its class name, which Retry and Catch match.
-
-    Source: Lambda Developer Guide, "Python function errors": errorMessage, errorType, requestId,
-    stackTrace. MiniStack calls every exception Runtime.HandlerError.
-    """
-    with _room:
-        result: dict[str, Any] = _original_execute_function(func, event, request_id)
-    body = result.get("body")
-    if not isinstance(body, dict) or body.keys() != {"__raised__"}:
-        return result
-    raised = {**body["__raised__"], "requestId": request_id}
-    line = f"[ERROR] {raised['errorType']}: {raised['errorMessage']}"
-    log = "\n".join([result.get("log", ""), line, *raised["stackTrace"]])
-    return {**result, "body": raised, "error": True, "log": log}
 
 
 # -- tokens -------------------------------------------------------------------------------------

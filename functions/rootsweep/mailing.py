@@ -61,7 +61,7 @@ def see_to_it(post: Post, case: cases.Case) -> None:
         try:
             _see_to_one(post, case, approver, patience_ends)
         except Exception as error:  # The others must not wait for it.
-            log.warning("case %s: no mail to %s: %s", case.id, approver, error)
+            log.warning("no mail to %s: %s", approver, error)
             errors[approver] = error
     for problem in errors.values():
         if len(errors) == len(case.approvers) or not _is_refusal(problem):

@@ -82,6 +82,19 @@ def test_the_domain_reads_no_environment() -> None:
 
 
 @each_function
+def test_what_a_function_logs_has_the_ids_of_what_it_is_about(name: str) -> None:
+    assert "@logs.invocation\ndef handler(" in (FUNCTIONS / f"{name}.py").read_text()
+
+
+def test_logs_are_json_from_a_level_on_that_shows_no_credentials() -> None:
+    logging = template()["Globals"]["Function"]["LoggingConfig"]
+    levels = template()["Parameters"]["LogLevel"]["AllowedValues"]
+
+    assert logging == {"ApplicationLogLevel": {"Ref": "LogLevel"}, "LogFormat": "JSON"}
+    assert not {"DEBUG", "TRACE"} & {*levels}
+
+
+@each_function
 def test_a_function_has_a_role_and_a_log_group_of_its_own(name: str) -> None:
     properties = functions()[name]
     stem = "".join(word.title() for word in name.split("_"))
@@ -695,7 +708,7 @@ def test_an_unexplained_root_session_is_counted_by_the_line_that_the_function_lo
     words = re.search(r'\$\.message = "([^"*]+)\*"', metric["FilterPattern"])
 
     assert words
-    assert f'log.warning("{words[1]}' in (FUNCTIONS / "explain_root_session.py").read_text()
+    assert f'log.error("{words[1]}' in (FUNCTIONS / "explain_root_session.py").read_text()
     [transformation] = metric["MetricTransformations"]
     alarm = alarms()["UnexplainedRootSessionsAlarm"]
     assert alarm["Namespace"] == transformation["MetricNamespace"]

@@ -58,6 +58,12 @@ def test_approved_keys_are_deleted_and_the_record_says_who_when_and_where(
     assert "task_token" not in case
     assert "decided" in deployed.browser.get(mail.link).text
     assert deployed.browser.post(mail.link, data=form).status_code == 409
+    # And each function that worked on it logged so, where `filter case_id = ...` finds it.
+    lines = [json.loads(line) for line in deployed.log_lines() if line.startswith("{")]
+    done = [line for line in lines if line.get("case_id") == case["case_id"]]
+    assert {line["account_id"] for line in done} == {"400000000001"}
+    assert len([line for line in done if line["message"] == "done"]) >= 6
+    assert any(line.get("sweep_id") == swept["sweep_id"] for line in lines)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"])
