@@ -142,14 +142,8 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
     organization_id = boto3.client("organizations", **settings).describe_organization()
     chosen.setdefault("OrganizationId", organization_id["Organization"]["Id"])
     boto3.client("sesv2", **settings).create_email_identity(EmailIdentity=chosen["SenderAddress"])
-    overrides = [f'{name}="{_escaped(value)}"' for name, value in chosen.items()]
-    _sam(
-        "deploy",
-        *("--template", str(ROOT / ".aws-sam/build/template.yaml"), "--stack-name", STACK_NAME),
-        *("--resolve-s3", "--no-confirm-changeset", "--no-progressbar", "--region", REGION),
-        *("--capabilities", "CAPABILITY_IAM", "--parameter-overrides", *overrides),
-        endpoint=aws.endpoint,
-        account=account,
+    sam_deploy(
+        ROOT / ".aws-sam/build/template.yaml", chosen, endpoint=aws.endpoint, account=account
     )
     described = boto3.client("cloudformation", **settings).describe_stacks(StackName=STACK_NAME)
     outputs = {
@@ -163,6 +157,27 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
         account=account,
         inbox=f"{aws.endpoint}/_rootsweep/inbox",
         outputs=outputs,
+    )
+
+
+def sam_deploy(
+    template: Path,
+    parameters: Mapping[str, str],
+    *,
+    endpoint: str,
+    account: str,
+    stack_name: str = STACK_NAME,
+    capabilities: str = "CAPABILITY_IAM",
+) -> None:
+    """Run `sam deploy` in an account. Raises StackError."""
+    overrides = [f'{name}="{_escaped(value)}"' for name, value in parameters.items()]
+    _sam(
+        "deploy",
+        *("--template", str(template), "--stack-name", stack_name),
+        *("--resolve-s3", "--no-confirm-changeset", "--no-progressbar", "--region", REGION),
+        *("--capabilities", capabilities, "--parameter-overrides", *overrides),
+        endpoint=endpoint,
+        account=account,
     )
 
 

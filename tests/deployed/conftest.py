@@ -502,12 +502,17 @@ def delegate_policies(deployed: stack.Stack) -> None:
 
 @contextmanager
 def embedded_aws(
-    tmp_path_factory: pytest.TempPathFactory, organization: dict[str, Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    organization: dict[str, Any],
+    parameters: dict[str, str] | None = None,
 ) -> Iterator[tuple[stack.EmbeddedAws, Organization]]:
-    """An embedded AWS with this organization, and the stack built for it."""
+    """An embedded AWS with this organization, and the stack built for it.
+
+    Those of the `parameters` that the member role has too are given to it.
+    """
     file = tmp_path_factory.mktemp("organization") / "organization.yaml"
     file.write_text(yaml.safe_dump(organization, allow_unicode=True))
-    aws = stack.EmbeddedAws(port=free_port(), organization=file)
+    aws = stack.EmbeddedAws(port=free_port(), organization=file, parameters=parameters)
     try:
         stack.build()
         aws.wait_until_ready()

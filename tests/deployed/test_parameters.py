@@ -1,0 +1,247 @@
+"""Every template deploys with its defaults, and works with its parameters at their strictest."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local import stack
+
+from .conftest import (
+    MANAGEMENT_ACCOUNT,
+    POLICY,
+    SECURITY_ACCOUNT,
+    Deployed,
+    account,
+    approver,
+    delegate_policies,
+    embedded_aws,
+    key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMBER = "400000000001"
+OTHER_MEMBER = "400000000002"
+PATH = "/security/rootsweep/"
+BOUNDARY = "bounds-of-security-tools"
+ORGANIZATION = {
+    "management_account": MANAGEMENT_ACCOUNT,
+    "security_account": SECURITY_ACCOUNT,
+    "accounts": [
+        account(1, key(1), tags=approver("one@example.com", "two@example.com")),
+        account(2),
+    ],
+}
+# Where each template is deployed, and what it has no default for.
+ABOUT = {"SecurityAccountId": SECURITY_ACCOUNT, "RootsweepRegion": stack.REGION}
+OTHERS = {
+    "member-role.yaml": (OTHER_MEMBER, {"SecurityAccountId": SECURITY_ACCOUNT}),
+    "member-events.yaml": (MANAGEMENT_ACCOUNT, ABOUT),
+    "root-session-policy.yaml": (MANAGEMENT_ACCOUNT, ABOUT),
+}
+STRICTEST = {
+    "AlertAddress": "alerts@example.com",
+    "ApprovalAccessLogs": "CREATE_ROLE",
+    "ApprovalSourceNetworks": "127.0.0.1/32",
+    "AuditRoleName": "other-audit",
+    "BatchSize": "1",
+    "CanaryDeletions": "100",
+    "DecisionLogLock": "COMPLIANCE",
+    "DecisionLogRetentionDays": "36500",
+    "EscalationPolicy": json.dumps(POLICY),
+    "GovCloudExceptionReason": "There, it is all they have.",
+    "LogLevel": "ERROR",
+    "LogRetentionDays": "3653",
+    "MailWindowSeconds": "3",
+    "MaxConcurrentBatches": "1",
+    "MaxExceptionDays": "1",
+    "PermissionsBoundaryArn": f"arn:aws:iam::{SECURITY_ACCOUNT}:policy/{BOUNDARY}",
+    "Quarantine": "1h",
+    "ReportRetentionDays": "30",
+    "RolePath": PATH,
+    "ScanAccess": "MemberRole",
+    "ScheduleState": "ENABLED",
+    "TwoApproversIfUsedWithinDays": "3650",
+}
+# What security tools of this organization may do at most, whatever their own policies say.
+BOUNDS = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": ["ec2:*", "iam:Create*", "iam:Put*", "iam:Attach*", "lambda:Update*"],
+            "Resource": "*",
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    with embedded_aws(tmp_path_factory, ORGANIZATION, STRICTEST) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def strict(aws: tuple[Any, Any]) -> Deployed:
+    """The stack with its parameters at their strictest."""
+    before = stack.Stack(aws[0].endpoint, stack.REGION, SECURITY_ACCOUNT, "", {})
+    before.client("iam").create_policy(PolicyName=BOUNDARY, PolicyDocument=json.dumps(BOUNDS))
+    acl = before.client("wafv2").create_web_acl(
+        Name="page",
+        Scope="REGIONAL",
+        DefaultAction={"Allow": {}},
+        VisibilityConfig={
+            "SampledRequestsEnabled": False,
+            "CloudWatchMetricsEnabled": True,
+            "MetricName": "page",
+        },
+    )
+    roots = before.client("organizations").list_roots()["Roots"]
+    units = {"TwoApproversOrganizationalUnits": roots[0]["Id"]}
+    parameters = {**STRICTEST, **units, "WebAclArn": acl["Summary"]["ARN"]}
+    deployed = Deployed(stack.deploy(*aws, parameters))
+    delegate_policies(deployed.stack)
+    return deployed
+
+
+def test_the_strictest_stack_has_every_parameter_set(strict: Deployed) -> None:
+    cloudformation = strict.stack.client("cloudformation")
+    [described] = cloudformation.describe_stacks(StackName=stack.STACK_NAME)["Stacks"]
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in described["Parameters"]}
+
+    assert given.keys() == {*stack.template_parameters()}
+    assert given.items() >= STRICTEST.items()
+    # Left at their defaults: the name of a tag, and times.
+    assert {name for name, value in given.items() if not value} == set()
+
+
+def test_the_roles_of_the_strictest_stack_have_its_path_and_its_boundary(strict: Deployed) -> None:
+    pages = strict.stack.client("iam").get_paginator("list_roles").paginate()
+    names = [
+        role["RoleName"]
+        for page in pages
+        for role in page["Roles"]
+        if role["RoleName"].startswith(f"{stack.STACK_NAME}-")
+    ]
+    roles = [strict.stack.client("iam").get_role(RoleName=name)["Role"] for name in names]
+
+    assert len(roles) > 25
+    assert {role["Path"] for role in roles} == {PATH}
+    assert {role["PermissionsBoundary"]["PermissionsBoundaryArn"] for role in roles} == {
+        STRICTEST["PermissionsBoundaryArn"]
+    }
+
+
+def test_the_strictest_stack_sweeps_asks_two_people_and_deletes(strict: Deployed) -> None:
+    swept = strict.sweep()
+
+    assert {id: row["state"] for id, row in swept["rows"].items()} == {
+        MANAGEMENT_ACCOUNT: "CLEAN",
+        SECURITY_ACCOUNT: "CLEAN",
+        MEMBER: "ROOT_KEYS",
+        OTHER_MEMBER: "CLEAN",
+    }
+    strict.approve(MEMBER, strict.mail_to("one@example.com").link)
+    assert strict.case_of(MEMBER)["outcome"] == "AWAITING_APPROVAL"
+    strict.approve(MEMBER, strict.mail_to("two@example.com").link)
+    case = strict.case_when(MEMBER, "REMEDIATED")
+    assert strict.keys_of(MEMBER) == set()
+    assert [each["by"] for each in case["approvals"]] == ["one@example.com", "two@example.com"]
+    # And says no more in its logs than that level.
+    lines = [json.loads(line) for line in strict.log_lines() if line.startswith("{")]
+    assert {line["level"] for line in lines if "level" in line} <= {"ERROR", "CRITICAL"}
+
+
+def test_the_boundary_binds_whatever_a_role_is_given(strict: Deployed) -> None:
+    """Else the test above would show nothing about the boundary."""
+    iam = strict.stack.client("iam")
+    allow, deny = BOUNDS["Statement"]
+    narrower = BOUNDS | {"Statement": [allow, {**deny, "Action": "s3:PutObject"}]}
+    arn = STRICTEST["PermissionsBoundaryArn"]
+    made = iam.create_policy_version(
+        PolicyArn=arn, PolicyDocument=json.dumps(narrower), SetAsDefault=True
+    )
+    try:
+        ended = strict.ended(strict.start_sweep(detect_only=True))
+    finally:
+        iam.create_policy_version(
+            PolicyArn=arn, PolicyDocument=json.dumps(BOUNDS), SetAsDefault=True
+        )
+
+    assert made["PolicyVersion"]["IsDefaultVersion"]
+    assert ended["status"] == "FAILED"
+    assert "s3:PutObject" in ended["cause"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_templates_deploy_at_their_strictest(
+    aws: tuple[Any, Any], strict: Deployed, name: str
+) -> None:
+    account_id, required = OTHERS[name]
+    more = {} if name == "member-events.yaml" else {"RolePath": PATH}
+    more |= {"AuditRoleName": "yet-another-audit"} if name == "member-role.yaml" else {}
+
+    with deployed_template(aws, name, account_id, {**required, **more}):
+        # With all of which Rootsweep's own roles still work.
+        assert strict.sweep(detect_only=True)["accounts"]["unknown"] == 0
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_templates_deploy_with_their_defaults(aws: tuple[Any, Any], name: str) -> None:
+    account_id, required = OTHERS[name]
+
+    with deployed_template(aws, name, account_id, required):
+        pass
+
+
+def test_the_stack_deploys_with_its_defaults(aws: tuple[Any, Any]) -> None:
+    required = {"SenderAddress": "sender@example.com", "DefaultApprover": ""}
+
+    stack.sam_deploy(
+        stack.ROOT / ".aws-sam/build/template.yaml",
+        required,
+        endpoint=aws[0].endpoint,
+        account=SECURITY_ACCOUNT,
+        stack_name="defaults",
+    )
+
+    assert stack_state(aws, SECURITY_ACCOUNT, "defaults") == "CREATE_COMPLETE"
+
+
+@contextmanager
+def deployed_template(
+    aws: tuple[Any, Any], name: str, account_id: str, parameters: dict[str, str]
+) -> Iterator[None]:
+    """One of the smaller templates, which leaves nothing behind."""
+    stack_name = name.partition(".")[0]
+    stack.sam_deploy(
+        stack.ROOT / name,
+        parameters,
+        endpoint=aws[0].endpoint,
+        account=account_id,
+        stack_name=stack_name,
+        capabilities="CAPABILITY_NAMED_IAM" if name == "member-role.yaml" else "CAPABILITY_IAM",
+    )
+    assert stack_state(aws, account_id, stack_name) == "CREATE_COMPLETE"
+    yield
+    cloudformation(aws, account_id).delete_stack(StackName=stack_name)
+    cloudformation(aws, account_id).get_waiter("stack_delete_complete").wait(
+        StackName=stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+
+
+def stack_state(aws: tuple[Any, Any], account_id: str, name: str) -> str:
+    [described] = cloudformation(aws, account_id).describe_stacks(StackName=name)["Stacks"]
+    return str(described["StackStatus"])
+
+
+def cloudformation(aws: tuple[Any, Any], account_id: str) -> Any:
+    there = stack.Stack(aws[0].endpoint, stack.REGION, account_id, "", {})
+    return there.client("cloudformation")
