@@ -85,9 +85,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             for account, (row, case) in zip(with_keys, results, strict=True)
             if case and row.get("state") == AccountState.EXCEPTED
         }
+        seen_to = {
+            account.id
+            for account, (row, _) in zip(with_keys, results, strict=True)
+            if row.get("state") != AccountState.UNKNOWN
+        }
         wake_cases(
             settled,
-            unknown={account.id for account in everyone} - {each.id for each in with_keys},
+            unknown={account.id for account in everyone} - seen_to,
             organization=files.read_organization(),
             started_at=event["started_at"],
         )
@@ -113,8 +118,8 @@ def wake_cases(
 ) -> None:
     """Have those cases look again whose accounts are `settled`, CLEAN or EXCEPTED, or gone.
 
-    `organization` has the state of each account there is. Of those that the sweep could not check,
-    the `unknown` that are not settled, it is only seen to that their cases run. A case that is
+    `organization` has the state of each account there is. Of those that the sweep came to nothing
+    about, the `unknown` that are not settled, it is only seen to that their cases run. A case that is
     younger than the sweep, which may be a redrive of an old one, is none of its business. It never
     fails: the sweep has a report to write, and the next one wakes them as well.
     """

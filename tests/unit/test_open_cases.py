@@ -575,6 +575,19 @@ def test_keys_under_an_exception_that_cannot_be_read_are_unknown_and_nobody_is_a
     assert "ListAccessKeys: Throttling" in row["reason"]
 
 
+@pytest.mark.usefixtures("files")
+def test_a_case_about_new_keys_runs_though_those_of_an_exception_cannot_be_read(
+    table: Any, stepfunctions: StepFunctions, found: Any
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=1))
+    case = open_a_case(table, now=NOW + timedelta(seconds=1))
+    found[ACCOUNT] = an_error("Throttling", "ListAccessKeys")
+
+    run()
+
+    assert list(stepfunctions.running) == [case.id]
+
+
 def test_many_accounts_get_a_case_each_and_each_its_own_keys(
     table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any
 ) -> None:
