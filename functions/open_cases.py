@@ -119,9 +119,9 @@ def wake_cases(
     """Have those cases look again whose accounts are `settled`, CLEAN or EXCEPTED, or gone.
 
     `organization` has the state of each account there is. Of those that the sweep came to nothing
-    about, the `unknown` that are not settled, it is only seen to that their cases run. A case that is
-    younger than the sweep, which may be a redrive of an old one, is none of its business. It never
-    fails: the sweep has a report to write, and the next one wakes them as well.
+    about, the `unknown` that are not settled, it is only seen to that their cases run. A case that
+    is younger than the sweep, which may be a redrive of an old one, is none of its business. It
+    never fails: the sweep has a report to write, and the next one wakes them as well.
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:

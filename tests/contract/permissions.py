@@ -1,6 +1,7 @@
-"""Writes docs/permissions.md from the templates, the definitions and the code: `make permissions`.
+"""Writes docs/permissions.md, and the roles in docs/security.md: `make permissions`.
 
-What a role may do and why stands in its template, who uses it is read from code and definitions.
+From the templates, the definitions and the code. What a role may do and why stands in its template,
+who uses it is read from code and definitions, what it must not do is what the tests try.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from tests.permissions.denied import DENIED, named
 
 from .calls import calls_of
 from .shipped import (
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCUMENT = REPOSITORY / "docs" / "permissions.md"
+SECURITY = REPOSITORY / "docs" / "security.md"
 TEMPLATES = ("template.yaml", "member-role.yaml", "member-events.yaml")
 # What Lambda itself does with the role of a function that has a log, a stream or a queue.
 BY_LAMBDA = {
@@ -54,6 +58,44 @@ def document() -> str:
             parts.append("\n### Resource policies\n\n| Policy | Says |\n| --- | --- |\n")
             parts += [_policy_row(id, resources[id]) for id in policies]
     return "".join(parts)
+
+
+# What is made in it begins and ends with one of these.
+SECURITY_MARK = "<!-- Made by `make permissions`. -->\n"
+# Roles in other accounts, and where it is shown what stops them.
+ELSEWHERE = {
+    "AuditRole": (
+        "everything but `iam:GetAccountSummary`, by its policy and by the policy of each session",
+        "test_a_summary_takes_two_calls_the_second_held_to_one_action",
+    ),
+    "TellRole": (
+        "another bus, by its policy; events that look like AWS's",
+        "test_nobody_but_aws_sends_as_aws",
+    ),
+}
+
+
+@cache
+def security() -> str:
+    """The text of docs/security.md with a row for each role."""
+    before, _, rest = SECURITY.read_text().partition(SECURITY_MARK)
+    rows = [
+        _attacker_row(id.removesuffix("Role"), id, resource)
+        for name in TEMPLATES
+        for id, resource in template(name)["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
+    ]
+    header = "| With | At worst | Denied | Test |\n| --- | --- | --- | --- |\n"
+    after = rest.partition(SECURITY_MARK)[2]
+    return "".join([before, SECURITY_MARK, header, *rows, SECURITY_MARK, after])
+
+
+def _attacker_row(stem: str, id: str, resource: dict[str, Any]) -> str:
+    denied, test = ELSEWHERE.get(id) or (
+        "; ".join(f"`{named(call)}`" for call in DENIED[stem]),
+        "test_what_a_role_is_not_for_is_denied",
+    )
+    return f"| {id} | {resource['Metadata']['Worst']} | {denied} | `{test}` |\n"
 
 
 def whys(resource: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
@@ -202,3 +244,4 @@ def _sayings(resource: dict[str, Any]) -> Iterator[str]:
 
 if __name__ == "__main__":
     DOCUMENT.write_text(document())
+    SECURITY.write_text(security())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local import stack
-from tests.deployed.conftest import delegate_policies, embedded_aws
+from tests.deployed.conftest import SECURITY_ACCOUNT, as_root, delegate_policies, embedded_aws
 
-from .world import ORGANIZATION, World
+from .world import CLEAN, ORGANIZATION, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,4 +25,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             for each in page["StackResourceSummaries"]
         }
         delegate_policies(deployed)
-        yield World(deployed, ids)
+        us = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"})
+        there = as_root(deployed, CLEAN, "iam")
+        there.create_role(RoleName="other", AssumeRolePolicyDocument=us)
+        iam = deployed.client("iam")
+        iam.create_role(RoleName="administrator", AssumeRolePolicyDocument=us)
+        may = allow("*", Resource="*")
+        iam.put_role_policy(RoleName="administrator", PolicyName="all", PolicyDocument=may)
+        yield World(deployed, {**ids, "administrator": "administrator"})
+
+
+def allow(action: str, **more: Any) -> str:
+    statement = {"Effect": "Allow", "Action": action, **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

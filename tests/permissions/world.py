@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import httpx
 
 from rootsweep import approvers, cases, escalation
@@ -60,6 +62,7 @@ class World:
     stack: Stack
     ids: dict[str, str]
     seconds: Iterator[int] = field(default_factory=count)
+    sessions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def table(self) -> Any:
@@ -112,6 +115,45 @@ class World:
         """The ARN of a role."""
         found = self.stack.client("iam").get_role(RoleName=self.ids[role])
         return str(found["Role"]["Arn"])
+
+    def filled_in(self, text: str) -> str:
+        """The text with what `<...>` stands for: tables, buckets and logical ids."""
+        outputs = self.stack.outputs
+        places = {
+            "table": outputs["TableName"],
+            "bucket": outputs["ReportBucket"],
+            "log table": self.ids["DecisionLogTable"],
+            "log bucket": outputs["DecisionLogBucket"],
+            **self.ids,
+        }
+        return re.sub(r"<([\w ]+)>", lambda found: places[found[1]], text)
+
+    def session_of(self, role: str, service: str) -> Any:
+        """A client with the credentials of a role that no function has."""
+        if role not in self.sessions:
+            iam, name = self.stack.client("iam"), self.ids[role]
+            trust = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+            us = {
+                "Effect": "Allow",
+                "Action": "sts:AssumeRole",
+                "Principal": {"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"},
+            }
+            both = {**trust, "Statement": [*trust["Statement"], us]}
+            iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(both))
+            sts = self.stack.client("sts")
+            arn = self.role_arn(role)
+            self.sessions[role] = sts.assume_role(RoleArn=arn, RoleSessionName="probe")
+            iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+        credentials = self.sessions[role]["Credentials"]
+        sdk: Any = boto3
+        return sdk.client(
+            service,
+            endpoint_url=self.stack.endpoint,
+            region_name=self.stack.region,
+            aws_access_key_id=credentials["AccessKeyId"],
+            aws_secret_access_key=credentials["SecretAccessKey"],
+            aws_session_token=credentials["SessionToken"],
+        )
 
     def statements(self, role: str) -> list[dict[str, Any]]:
         """The statements of a role's policy as they are deployed."""
