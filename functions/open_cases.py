@@ -22,6 +22,7 @@ from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 BUCKET = os.environ["BUCKET"]
 GOVCLOUD = "aws-us-gov"
 GOVCLOUD_EXCEPTION_REASON = os.environ["GOVCLOUD_EXCEPTION_REASON"]
+KEEP = timedelta(days=int(os.environ["CASE_RETENTION_DAYS"]))
 MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
@@ -164,6 +165,7 @@ def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = 
             outcome=outcome,
             reason=reason + EXECUTION_IS_OVER,
             now=datetime.now(UTC),
+            keep=KEEP,
         )
 
 
@@ -231,6 +233,7 @@ def ensure_case(
             outcome=cases.Outcome.FAILED,
             reason=EXECUTION_IS_OVER,
             now=now,
+            keep=KEEP,
         )
     except CaseEndedError:
         return cases.load(table, case_id=case.id)  # It ended properly this very moment.

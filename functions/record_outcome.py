@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -13,6 +13,7 @@ import boto3
 from rootsweep import cases, holds, logs
 from rootsweep.text import plain, unlinked
 
+KEEP = timedelta(days=int(os.environ["CASE_RETENTION_DAYS"]))
 table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
 
 
@@ -29,6 +30,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         outcome=cases.Outcome(event["outcome"]),
         reason=reason_text(event["reason"]),
         now=datetime.now(UTC),
+        keep=KEEP,
     )
     holds.leave_canary(table, case=case)
     return {

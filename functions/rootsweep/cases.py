@@ -443,10 +443,13 @@ def _where_the_last_case_ended(
 def find_latest_case(table: Table, *, account_id: str) -> Case | None:
     """The open case of an account, or else the one that ended last, if it was given up."""
     last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
-    given_up = last and last["outcome"] in (Outcome.ESCALATED, Outcome.FAILED)
-    return find_open_case(table, account_id=account_id) or (
-        load(table, case_id=last["case_id"]) if given_up else None
-    )
+    opened = find_open_case(table, account_id=account_id)
+    if opened or not last or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
+        return opened
+    try:
+        return load(table, case_id=last["case_id"])
+    except KeyError:  # DynamoDB forgets the one item sooner than the other.
+        return None
 
 
 def find_open_case(table: Table, *, account_id: str) -> Case | None:
@@ -897,10 +900,11 @@ def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) ->
 
 
 def record_outcome(
-    table: Table, *, case_id: str, outcome: Outcome, reason: str, now: datetime
+    table: Table, *, case_id: str, outcome: Outcome, reason: str, now: datetime, keep: timedelta
 ) -> Case:
     """End the case, and free its account for a next one; all of it or nothing.
 
+    The case stays in the table for as long as `keep`, which is longer than any exception lasts.
     Declined cases leave an exception behind. Repeating the same outcome changes nothing. Raises
     CaseEndedError if the case ended differently.
     """
@@ -909,12 +913,13 @@ def record_outcome(
         if case.outcome == outcome:
             return case
         raise CaseEndedError(f"case {case_id} ended {case.outcome} at {case.ended_at}")
-    values = {":outcome": outcome, ":now": iso(now), ":reason": reason}
+    forget_at = int((now + keep).timestamp())
+    values = {":outcome": outcome, ":now": iso(now), ":reason": reason, ":forget": forget_at}
     update = {
         "TableName": table.name,
         "Key": case_key(case_id),
         "UpdateExpression": (
-            "SET outcome = :outcome, ended_at = :now, reason = :reason"
+            "SET outcome = :outcome, ended_at = :now, reason = :reason, forget_at = :forget"
             " REMOVE task_token, quarantine_token"
         ),
         "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(ended_at)",
@@ -934,6 +939,7 @@ def record_outcome(
         "rung": case.rung,
         "reopened": case.reopened,
         "key_ids": [key.id for key in case.keys],
+        "forget_at": forget_at,
     }
     writes: list[Any] = [
         {"Update": update},

@@ -15,8 +15,8 @@ The table of the cases:
     ROOT_SESSION#<id>     ROOT_SESSION        what a root session was opened for, by its key id
 
 `forget_at`, in seconds since 1970, is when DynamoDB may delete an item: links that have expired,
-requests of cases that ended, what was told about the kill switch, root sessions. Everything is
-found by its key; nothing ever scans.
+cases that ended and their requests, what was told about the kill switch, root sessions. Everything
+is found by its key; nothing ever scans.
 
 The table of the decision log, which only the log writes; nothing in it is ever deleted:
 

@@ -51,6 +51,7 @@ STRICTEST = {
     "AuditRoleName": "other-audit",
     "BatchSize": "1",
     "CanaryDeletions": "100",
+    "CaseRetentionDays": "400",
     "DecisionLogLock": "COMPLIANCE",
     "DecisionLogRetentionDays": "36500",
     "EscalationPolicy": json.dumps(POLICY),

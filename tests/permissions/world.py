@@ -227,7 +227,12 @@ class World:
     def ended(self, outcome: Outcome, case: Case) -> Case:
         """The case after its end was recorded by the administrator."""
         return cases.record_outcome(
-            self.table, case_id=case.id, outcome=outcome, reason="", now=datetime.now(UTC)
+            self.table,
+            case_id=case.id,
+            outcome=outcome,
+            reason="",
+            now=datetime.now(UTC),
+            keep=timedelta(days=400),
         )
 
     def link(self) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
+KEEP = timedelta(days=400)
 FAR_FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 ACCOUNT = "333333333333"
 MANAGEMENT = "111111111111"

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "BATCH_SIZE": "2",
     "BUCKET": "reports",
     "CANARY_DELETIONS": "1",
+    "CASE_RETENTION_DAYS": "400",
     "CONFIGURATION_SET": "rootsweep-mails",
     "DEFAULT_APPROVER": "security@example.com",
     "ESCALATION_POLICY_PARAMETER": "/rootsweep/escalation-policy",

@@ -14,6 +14,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FAR_FUTURE,
+    KEEP,
     LATER,
     NOW,
     a_gathered_case,
@@ -219,7 +220,12 @@ def test_requests_are_read_to_the_last_page(table: Any, monkeypatch: pytest.Monk
 
 def end(table: Any, case_id: str) -> None:
     cases.record_outcome(
-        table, case_id=case_id, outcome=cases.Outcome.RESOLVED, reason="gone", now=LATER
+        table,
+        case_id=case_id,
+        outcome=cases.Outcome.RESOLVED,
+        reason="gone",
+        now=LATER,
+        keep=KEEP,
     )
 
 

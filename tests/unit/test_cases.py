@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +15,7 @@ from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.escalation import Rung
 from rootsweep.exceptions import AccountException
 from rootsweep.root_access import fingerprint
-from rootsweep.table import SCHEMA_VERSION, open_case_key
+from rootsweep.table import SCHEMA_VERSION, case_key, open_case_key
 
 from .builders import (
     A_WEEK,
@@ -23,6 +23,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
+    KEEP,
     LATER,
     NOW,
     ONE_PERSON,
@@ -59,7 +60,12 @@ ENDS = [
 
 def end(table: Any, case: Case, outcome: Outcome = Outcome.RESOLVED) -> Case:
     return cases.record_outcome(
-        table, case_id=case.id, outcome=outcome, reason="because", now=LATER
+        table,
+        case_id=case.id,
+        outcome=outcome,
+        reason="because",
+        now=LATER,
+        keep=KEEP,
     )
 
 
@@ -300,7 +306,19 @@ def test_it_is_known_how_the_last_case_of_an_account_ended(table: Any) -> None:
         "rung": 1,
         "reopened": 0,
         "key_ids": [FIRST],
+        "forget_at": (datetime.fromisoformat(case.ended_at) + KEEP).timestamp(),
     }
+
+
+def test_the_last_case_of_an_account_may_be_forgotten_before_how_it_ended(table: Any) -> None:
+    case = given_up(table)
+    assert cases.find_latest_case(table, account_id=ACCOUNT) == case
+    table.delete_item(Key=case_key(case.id))  # As DynamoDB does, in any order and within two days.
+
+    assert cases.find_latest_case(table, account_id=ACCOUNT) is None
+    again = open_a_case(table, ladder=TWO_RUNGS, now=LATER + KEEP)
+    assert again.reopened == 1
+    assert again.rung == case.rung
 
 
 @pytest.mark.parametrize(
@@ -1310,7 +1328,7 @@ def test_an_end_takes_the_case_from_the_list_of_everybody_who_was_ever_asked(
         assert item["ended_at"] == "2026-03-05T05:06:07Z"
         assert item["forget_at"] == (LATER + timedelta(days=90)).timestamp()
     assert next(approvers.ended_requests(table, approver=APPROVER)).mailed == 1
-    assert "forget_at" not in item_of(table, case)
+    assert item_of(table, case)["forget_at"] == (LATER + KEEP).timestamp()
 
 
 def test_a_case_of_somebody_whose_address_was_spelled_in_two_ways_ends_all_the_same(
@@ -1331,7 +1349,12 @@ def test_recording_an_outcome_again_changes_nothing(table: Any, outcome: Outcome
     before = contents(table)
 
     again = cases.record_outcome(
-        table, case_id=case.id, outcome=outcome, reason="other", now=LATER + timedelta(days=1)
+        table,
+        case_id=case.id,
+        outcome=outcome,
+        reason="other",
+        now=LATER + timedelta(days=1),
+        keep=KEEP,
     )
 
     assert again == first
@@ -1657,7 +1680,14 @@ def test_a_case_that_asked_very_many_ends_all_the_same(table: Any) -> None:
             ExpressionAttributeValues={":one": {f"a{n}@example.com"}},
         )
 
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
     ended = [item for item in contents(table) if item["sk"].startswith("REQUEST#")]
     assert len(ended) == 121

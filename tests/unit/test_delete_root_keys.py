@@ -25,6 +25,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
+    KEEP,
     NOW,
     ONE_PERSON,
     SECOND,
@@ -153,7 +154,14 @@ def closed(table: Any) -> cases.Case:
 
 def ended(table: Any) -> cases.Case:
     case = a_decided_case(table)
-    return cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    return cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
 
 def with_new_evidence(table: Any) -> cases.Case:

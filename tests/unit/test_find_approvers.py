@@ -20,6 +20,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
+    KEEP,
     LATER,
     MANAGEMENT,
     NOW,
@@ -588,7 +589,14 @@ def test_without_the_organizations_answer_nobody_is_told_a_wrong_reason(
 
 def test_nobody_is_asked_about_a_case_that_has_ended(table: Any) -> None:
     case = open_a_case(table)
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

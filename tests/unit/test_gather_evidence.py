@@ -18,6 +18,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
+    KEEP,
     NOW,
     SECOND,
     TWO_PEOPLE,
@@ -167,7 +168,14 @@ def test_a_key_that_was_used_since_keeps_the_approval_of_two(table: Any, root: R
 
 def test_evidence_of_an_ended_case_is_left_alone(table: Any, root: RootUser) -> None:  # noqa: ARG001
     case = open_a_case(table)
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

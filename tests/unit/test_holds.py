@@ -13,6 +13,7 @@ from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.errors import CanaryPendingError, CaseEndedError, KillSwitchOnError
 
 from .builders import (
+    KEEP,
     LATER,
     NOW,
     ONE_PERSON,
@@ -213,7 +214,14 @@ def waits(table: Any, case: Case, **given: Any) -> bool:
 
 
 def leave(table: Any, case: Case, outcome: Outcome = Outcome.REMEDIATED) -> Case:
-    ended = cases.record_outcome(table, case_id=case.id, outcome=outcome, reason="r", now=LATER)
+    ended = cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=outcome,
+        reason="r",
+        now=LATER,
+        keep=KEEP,
+    )
     holds.leave_canary(table, case=ended)
     return ended
 
@@ -318,7 +326,14 @@ def with_other_keys(table: Any, case: Case) -> None:
 
 def ended_and_died(table: Any, case: Case) -> None:
     """Its outcome was recorded, and nobody lived to give the place back."""
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
 
 @pytest.mark.parametrize(

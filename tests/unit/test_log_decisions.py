@@ -13,7 +13,7 @@ from operate import verify_log
 from rootsweep import cases
 from rootsweep.cases import Outcome
 
-from .builders import LATER, NOW, a_decided_case, a_waiting_case, an_error, item_of
+from .builders import KEEP, LATER, NOW, a_decided_case, a_waiting_case, an_error, item_of
 
 CASE = "333333333333-20260304T050607Z"
 
@@ -55,7 +55,14 @@ def test_what_comes_twice_or_in_another_order_is_logged_once(
     early = item_of(table, case)
     cases.record_deletion_started(table, case_id=case.id, now=NOW)
     cases.record_deleted(table, case_id=case.id, key_id="AKIA1", now=NOW)
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.REMEDIATED, reason="", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.REMEDIATED,
+        reason="",
+        now=NOW,
+        keep=KEEP,
+    )
     late = item_of(table, case)
 
     for event in (stream(late, early, late), stream(early), stream(late)):

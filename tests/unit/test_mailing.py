@@ -17,6 +17,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
+    KEEP,
     NOW,
     ONE_PERSON,
     SECOND,
@@ -222,7 +223,12 @@ def decline(table: Any, case: Case) -> Case:
 
 def end(table: Any, case: Case) -> Case:
     return cases.record_outcome(
-        table, case_id=case.id, outcome=Outcome.RESOLVED, reason="gone", now=NOW
+        table,
+        case_id=case.id,
+        outcome=Outcome.RESOLVED,
+        reason="gone",
+        now=NOW,
+        keep=KEEP,
     )
 
 

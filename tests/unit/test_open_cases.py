@@ -20,6 +20,7 @@ from .builders import (
     ACCOUNT,
     APPROVER,
     HOSTILE,
+    KEEP,
     NOW,
     SECOND,
     TWO_RUNGS,
@@ -324,7 +325,12 @@ def declined(table: Any, *, until: datetime, ticket: str = "") -> Case:
     decision = a_decision(case, Answer.DECLINED, until=f"{until:%Y-%m-%d}", ticket=ticket)
     cases.decide(table, case=case, decision=decision)
     return cases.record_outcome(
-        table, case_id=case.id, outcome=Outcome.DECLINED, reason="r", now=datetime.now(UTC)
+        table,
+        case_id=case.id,
+        outcome=Outcome.DECLINED,
+        reason="r",
+        now=datetime.now(UTC),
+        keep=KEEP,
     )
 
 
@@ -479,7 +485,14 @@ def given_up(table: Any) -> None:
     """An account with a case that was escalated on the second rung."""
     case = asked(table, a_waiting_case(table, ladder=TWO_RUNGS), now=NOW + timedelta(days=8))
     assert case.rung == 1
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.ESCALATED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.ESCALATED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
 
 # -- GovCloud -------------------------------------------------------------------------------------
@@ -879,7 +892,14 @@ def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_the_report_says_what_was_given_up(table: Any, files: SweepFiles) -> None:
     last = a_waiting_case(table)
-    cases.record_outcome(table, case_id=last.id, outcome=Outcome.ESCALATED, reason="", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=last.id,
+        outcome=Outcome.ESCALATED,
+        reason="",
+        now=NOW,
+        keep=KEEP,
+    )
 
     run(detect_only=True)
     detected = files.read_cases()[ACCOUNT]

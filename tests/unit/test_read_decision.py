@@ -14,6 +14,7 @@ from .builders import (
     A_WEEK,
     APPROVER,
     DEPUTY,
+    KEEP,
     NOW,
     TWO_PEOPLE,
     TWO_RUNGS,
@@ -109,7 +110,14 @@ def test_the_token_has_done_its_work(table: Any, make: Callable[[Any], cases.Cas
 
 def test_a_case_that_ended_without_a_decision_has_none_to_read(table: Any) -> None:
     case = a_waiting_case(table)
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
     with pytest.raises(CaseEndedError):
         read(case)
@@ -227,7 +235,14 @@ def test_how_often_it_was_given_up_before_is_told_when_nobody_decided(
 ) -> None:
     for now in (NOW, NOW + SECOND):
         case = a_waiting_case(table, now=now)
-        cases.record_outcome(table, case_id=case.id, outcome=Outcome.ESCALATED, reason="r", now=END)
+        cases.record_outcome(
+            table,
+            case_id=case.id,
+            outcome=Outcome.ESCALATED,
+            reason="r",
+            now=END,
+            keep=KEEP,
+        )
     case = a_waiting_case(table, now=END)
     at(END + timedelta(days=7))
 

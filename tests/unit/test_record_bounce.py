@@ -13,6 +13,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
+    KEEP,
     NOW,
     a_decided_case,
     a_waiting_case,
@@ -103,7 +104,14 @@ def test_a_bounce_that_comes_twice_changes_nothing(table: Any) -> None:
 
 def test_a_case_that_was_decided_or_has_ended_is_left_alone(table: Any) -> None:
     decided, ended = a_decided_case(table, id=IDS[0]), a_waiting_case(table, id=IDS[1])
-    cases.record_outcome(table, case_id=ended.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=ended.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
 
     bounce(APPROVER)
 

@@ -16,6 +16,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
+    KEEP,
     NOW,
     TWO_PEOPLE,
     a_decided_case,
@@ -169,7 +170,14 @@ def test_while_another_case_writes_to_the_approver_for_too_long_the_retry_has_to
 def test_nobody_is_asked_about_a_case_that_has_ended(
     table: Any, case: cases.Case, mailbox: Mailbox
 ) -> None:
-    cases.record_outcome(table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW)
+    cases.record_outcome(
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
+    )
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

@@ -19,6 +19,7 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
+    KEEP,
     MANAGEMENT,
     NOW,
     THIRD,
@@ -180,7 +181,12 @@ def test_an_approver_who_has_approved_is_written_to_all_the_same(
 def test_nobody_is_written_to_about_a_case_that_has_ended(table: Any, mailbox: Mailbox) -> None:
     case = by_hand(table, open_a_case(table))
     ended = cases.record_outcome(
-        table, case_id=case.id, outcome=Outcome.FAILED, reason="r", now=NOW
+        table,
+        case_id=case.id,
+        outcome=Outcome.FAILED,
+        reason="r",
+        now=NOW,
+        keep=KEEP,
     )
 
     request(case)
