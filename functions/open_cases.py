@@ -126,21 +126,26 @@ def wake_cases(
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
-        for account_id, case_id in cases.open_case_ids(table).items():
-            if case_id.partition("-")[2] > stamp:
-                continue
-            gone = why_gone(organization.get(account_id))
-            state = None if gone else settled.get(account_id, AccountState.UNKNOWN)
-            if state != AccountState.UNKNOWN:
-                reason = gone or f"the account was {state} when Rootsweep looked"
-                woken = cases.wake(table, case_id=case_id, account_gone=gone)
-                with logs.about(case_id=case_id):
-                    log.info("the case was woken: %s (%s)", woken, reason)
-                see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
-            elif account_id in unknown:
-                see_that_it_runs(case_id, state=state)
+        opened = cases.open_case_ids(table)
     except Exception:
-        log.exception("not every case was woken whose account is settled or gone")
+        log.exception("no case was woken whose account is settled or gone")
+        return
+    for account_id, case_id in opened.items():
+        if case_id.partition("-")[2] > stamp:
+            continue
+        gone = why_gone(organization.get(account_id))
+        state = None if gone else settled.get(account_id, AccountState.UNKNOWN)
+        with logs.about(case_id=case_id):
+            try:
+                if state != AccountState.UNKNOWN:
+                    reason = gone or f"the account was {state} when Rootsweep looked"
+                    woken = cases.wake(table, case_id=case_id, account_gone=gone)
+                    log.info("the case was woken: %s (%s)", woken, reason)
+                    see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
+                elif account_id in unknown:
+                    see_that_it_runs(case_id, state=state)
+            except Exception:  # One case must not cost the others their end.
+                log.exception("the case was not woken, or not seen to")
 
 
 def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = "") -> None:
@@ -158,6 +163,7 @@ def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = 
         outcome = cases.Outcome.FAILED
     elif state == AccountState.CLEAN and case.deletion_started_at:
         outcome = cases.Outcome.REMEDIATED
+    log.error("the execution of the case is over, and it ends %s", outcome)
     with contextlib.suppress(CaseEndedError):
         cases.record_outcome(
             table,

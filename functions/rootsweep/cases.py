@@ -472,6 +472,14 @@ def load(table: Table, *, case_id: str) -> Case:
     return Case.from_item(item)
 
 
+def is_deleting(table: Table, *, case_id: str) -> bool:
+    """Whether an approved deletion of this case is under way; of one that is forgotten, none is."""
+    try:
+        return load(table, case_id=case_id).is_deleting
+    except KeyError:
+        return False
+
+
 def load_many(dynamodb: DynamoDBServiceResource, table: Table, ids: Iterable[str]) -> list[Case]:
     """The cases with these ids, in this order. Ids without a case are left out."""
     wanted = list(ids)

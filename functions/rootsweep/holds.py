@@ -100,7 +100,7 @@ def enter_canary(table: Table, *, case: cases.Case, release: str, deletions: int
     if int(item.get("confirmed", 0)) >= deletions:
         return
     running = item.get("running", case.id)
-    if running != case.id and cases.load(table, case_id=running).is_deleting:
+    if running != case.id and cases.is_deleting(table, case_id=running):
         raise CanaryPendingError(
             f"the first {deletions} deletions after a deployment run alone, now that of {running}"
         )

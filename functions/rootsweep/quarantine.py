@@ -141,7 +141,7 @@ def _items(table: Table) -> Iterator[dict[str, Any]]:
 
 def _is_over(table: Table, case_id: str) -> bool:
     """Whether no deletion is under way any more: the case has ended, or people are asked anew."""
-    return not cases.load(table, case_id=case_id).is_deleting
+    return not cases.is_deleting(table, case_id=case_id)
 
 
 def _find(organizations: OrganizationsClient, name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 The table of the cases:
 
-    CASE#<case id>        CASE                the case, from opening to outcome; never deleted
+    CASE#<case id>        CASE                the case, from opening to outcome, and for years after
     OPEN_CASE             <account id>        which case is the open one; exists while there is one
     ACCOUNT#<account id>  EXCEPTION           root keys that may stay until a date: a declined case
     ACCOUNT#<account id>  LAST_CASE           how the account's latest case ended, on which rung

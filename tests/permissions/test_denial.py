@@ -111,6 +111,9 @@ def test_what_is_denied_is_denied_for_want_of_a_permission(world: World, call: A
     """An administrator of the account gets another answer."""
     service, method, given = call
     given = json.loads(world.filled_in(json.dumps(given)))
+    if method in ("put_item", "update_item", "delete_item"):
+        # IAM comes before the condition; what others find in the table must not be changed.
+        given |= {"ConditionExpression": "attribute_exists(nowhere)"}
     administrator = world.session_of("administrator", service)
 
     assert "AccessDenied" not in answer_to(administrator, method, given)

@@ -808,6 +808,30 @@ def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_go
 
 
 @pytest.mark.usefixtures("found")
+def test_a_case_that_cannot_be_woken_does_not_cost_the_others_their_end(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ("333333333330", CLEAN)
+    broken, dead = (open_a_case(table, id=id) for id in ids)
+    stepfunctions.ended.add(dead.id)
+    files.write_findings(0, [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_organization([an_account(id) for id in (ACCOUNT, *ids)])
+    wake = cases.wake
+
+    def refused(table: Any, *, case_id: str, account_gone: str = "") -> bool:
+        if case_id == broken.id:
+            raise KeyError(case_id)
+        return wake(table, case_id=case_id, account_gone=account_gone)
+
+    monkeypatch.setattr(cases, "wake", refused)
+
+    run()
+
+    assert not cases.load(table, case_id=broken.id).ended_at
+    assert cases.load(table, case_id=dead.id).outcome == Outcome.RESOLVED
+
+
+@pytest.mark.usefixtures("found")
 @pytest.mark.parametrize("accounts", [[CLEAN, ACCOUNT], [ACCOUNT]], ids=str)
 @pytest.mark.parametrize("state", [AccountState.UNKNOWN, None])
 def test_a_case_whose_execution_is_over_fails_though_its_account_cannot_be_checked(
