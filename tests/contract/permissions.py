@@ -92,7 +92,7 @@ def security() -> str:
 
 def _attacker_row(stem: str, id: str, resource: dict[str, Any]) -> str:
     denied, test = ELSEWHERE.get(id) or (
-        "; ".join(f"`{named(call)}`" for call in DENIED[stem]),
+        ", ".join(f"`{named(call)}`" for call in DENIED[stem]),
         "test_what_a_role_is_not_for_is_denied",
     )
     return f"| {id} | {resource['Metadata']['Worst']} | {denied} | `{test}` |\n"
