@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "CANARY_DELETIONS": "1",
     "CONFIGURATION_SET": "rootsweep-mails",
     "DEFAULT_APPROVER": "security@example.com",
+    "CASE_RETENTION_DAYS": "400",
     "MAIL_WINDOW_SECONDS": "0",
     "KILL_SWITCH_PARAMETER": "/rootsweep/kill-switch",
     "MANUAL_REMOVAL_CHECK_SECONDS": "1",
