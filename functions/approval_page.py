@@ -258,13 +258,14 @@ def decide_several(chosen: dict[str, str], form: Form, visit: Visit, *, after: s
 def record(visit: Visit, case: cases.Case, choice: approvals.Choice) -> tuple[cases.Case, str]:
     """The case after the decision, and the moment that it is in now."""
     decision = choice.about(case, by=visit.approver, now=visit.now)
-    try:
-        return cases.decide(table, case=case, decision=decision), "recorded"
-    except CaseEndedError:
-        case = cases.load(table, case_id=case.id)
-        if case.takes_decision_of(visit.approver):
-            return case, "superseded"
-        return case, moment_of(case)
+    with logs.about(case_id=case.id):
+        try:
+            return cases.decide(table, case=case, decision=decision), "recorded"
+        except CaseEndedError:
+            case = cases.load(table, case_id=case.id)
+            if case.takes_decision_of(visit.approver):
+                return case, "superseded"
+            return case, moment_of(case)
 
 
 def find(visit: Visit, case_id: str) -> cases.Case | None:

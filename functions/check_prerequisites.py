@@ -26,19 +26,21 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
     Raises InvalidSweepInputError or PrerequisiteError.
     """
-    request = sweeps.SweepRequest.parse(event["input"])
-    check_organization()
-    ladder: escalation.Ladder = ()
-    if not request.detect_only:
-        check_root_credentials_management()
-        check_sender()
-        ladder = read_escalation_policy()
+    sweep_id = sweeps.sweep_id_for(
+        execution_arn=event["execution_arn"], started_at=event["started_at"]
+    )
+    with logs.about(sweep_id=sweep_id):
+        request = sweeps.SweepRequest.parse(event["input"])
+        check_organization()
+        ladder: escalation.Ladder = ()
+        if not request.detect_only:
+            check_root_credentials_management()
+            check_sender()
+            ladder = read_escalation_policy()
     return {
         **request.to_dict(),
         "escalation_policy": [rung.to_dict() for rung in ladder],
-        "sweep_id": sweeps.sweep_id_for(
-            execution_arn=event["execution_arn"], started_at=event["started_at"]
-        ),
+        "sweep_id": sweep_id,
         "started_at": event["started_at"],
     }
 

@@ -29,6 +29,7 @@ REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
+MOST_FAILED = 5
 EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
 calls = Config(
     retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=CONCURRENCY
@@ -130,6 +131,7 @@ def wake_cases(
     except Exception:
         log.exception("no case was woken whose account is settled or gone")
         return
+    failed = 0
     for account_id, case_id in opened.items():
         if case_id.partition("-")[2] > stamp:
             continue
@@ -144,8 +146,12 @@ def wake_cases(
                     see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
                 elif account_id in unknown:
                     see_that_it_runs(case_id, state=state)
-            except Exception:  # One case must not cost the others their end.
+            except Exception:  # One case must not cost the others their end,
                 log.exception("the case was not woken, or not seen to")
+                failed += 1
+        if failed == MOST_FAILED:  # nor an outage, with all its retries, the sweep its report.
+            log.error("the other cases are left to the next sweep")
+            return
 
 
 def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = "") -> None:

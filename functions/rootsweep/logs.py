@@ -26,7 +26,8 @@ _make_record = logging.getLogRecordFactory()
 
 def _record_with_ids(*args: Any, **named: Any) -> logging.LogRecord:
     record = _make_record(*args, **named)
-    vars(record).update(_ids.get())
+    error = record.exc_info[1] if record.exc_info else None
+    vars(record).update(_ids.get() | getattr(error, "log_ids", {}))
     return record
 
 
@@ -37,13 +38,17 @@ logging.setLogRecordFactory(_record_with_ids)
 def about(*, sweep_id: str = "", case_id: str = "", account_id: str = "") -> Iterator[None]:
     """What is logged inside has these ids too; that of a case names its account.
 
-    A thread begins without any, so what runs in one says again what it is about.
+    So has the line about an error that leaves it, wherever that is logged. A thread begins without
+    any, so what runs in one says again what it is about.
     """
     account_id = account_id or case_id.partition("-")[0]
     ids = {"sweep_id": sweep_id, "case_id": case_id, "account_id": account_id}
     before = _ids.set(_ids.get() | {name: id for name, id in ids.items() if id})
     try:
         yield
+    except Exception as error:
+        error.log_ids = _ids.get() | getattr(error, "log_ids", {})  # type: ignore[attr-defined]
+        raise
     finally:
         _ids.reset(before)
 
@@ -60,9 +65,8 @@ def invocation(handler: Callable[[dict[str, Any], C], T]) -> Callable[[dict[str,
         with about(sweep_id=event.get("sweep_id", ""), case_id=event.get("case_id", "")):
             try:
                 result = handler(event, context)
-            except Exception as error:
-                # Where it was raised is in the line that Lambda itself writes.
-                log.error("%s: %s", type(error).__name__, error)
+            except Exception:
+                log.exception("failed")
                 raise
             log.info("done")
             return result

@@ -342,16 +342,7 @@ class Deployed:
         return as_root(self.stack, account_id, service)
 
     def in_session(self, session: dict[str, Any], service: str) -> Any:
-        """A client with temporary credentials, as STS gives them."""
-        sdk: Any = boto3
-        return sdk.client(
-            service,
-            endpoint_url=self.stack.endpoint,
-            region_name=self.stack.region,
-            aws_access_key_id=session["AccessKeyId"],
-            aws_secret_access_key=session["SecretAccessKey"],
-            aws_session_token=session["SessionToken"],
-        )
+        return in_session(self.stack, session, service)
 
     def keys_of(self, account_id: str) -> set[str]:
         listed = self.root_of(account_id).list_access_keys()["AccessKeyMetadata"]
@@ -483,6 +474,25 @@ def as_root(deployed: stack.Stack, account_id: str, service: str) -> Any:
         aws_access_key_id=account_id,
         aws_secret_access_key="test",
     )
+
+
+def in_session(deployed: stack.Stack, session: dict[str, Any], service: str) -> Any:
+    """A client with temporary credentials, as STS gives them."""
+    sdk: Any = boto3
+    return sdk.client(
+        service,
+        endpoint_url=deployed.endpoint,
+        region_name=deployed.region,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
+    )
+
+
+def allow(action: str, **more: Any) -> str:
+    """A policy with one statement."""
+    statement = {"Effect": "Allow", "Action": action, **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def delegate_policies(deployed: stack.Stack) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT
+from .conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, allow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,6 @@ class Operator:
         answer = self._sts.assume_root(TargetPrincipal=account, TaskPolicyArn={"arn": AUDIT})
         credentials: dict[str, str] = answer["Credentials"]
         return credentials
-
-
-def allow(action: str, **more: Any) -> str:
-    statement = {"Effect": "Allow", "Action": action, **more}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from local import stack
-from tests.deployed.conftest import SECURITY_ACCOUNT, as_root, delegate_policies, embedded_aws
+from tests.deployed.conftest import (
+    SECURITY_ACCOUNT,
+    allow,
+    as_root,
+    delegate_policies,
+    embedded_aws,
+)
 
 from .world import CLEAN, ORGANIZATION, World
 
@@ -33,8 +38,3 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         may = allow("*", Resource="*")
         iam.put_role_policy(RoleName="administrator", PolicyName="all", PolicyDocument=may)
         yield World(deployed, {**ids, "administrator": "administrator"})
-
-
-def allow(action: str, **more: Any) -> str:
-    statement = {"Effect": "Allow", "Action": action, **more}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

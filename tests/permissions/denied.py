@@ -1,7 +1,4 @@
-"""What each role must not do: the calls that test_denial.py tries, and documents name.
-
-At least a deletion, a mail as somebody else or to somebody, and a read of what is not the role's.
-"""
+"""What each role must not do: the calls that test_denial.py tries, and documents name."""
 
 from __future__ import annotations
 
@@ -164,13 +161,17 @@ DENIED = {
 }
 
 
+# Where a permission is called otherwise than the operation.
+ACTIONS = {"list_objects_v2": "ListBucket", "invoke": "InvokeFunction"}
+
+
 def named(value: Any) -> str:
     """A call as `service:Action`, and what it is about."""
     if isinstance(value, str):
         return value
     service, method, given = value
     prefix = {"sesv2": "ses", "stepfunctions": "states"}.get(service, service)
-    action = "".join(word.title() for word in method.removesuffix("_v2").split("_"))
+    action = ACTIONS.get(method) or "".join(word.title() for word in method.split("_"))
     key = given.get("Key", given.get("Item", ""))
     task = given.get("TaskPolicyArn", {}).get("arn", "")
     table = {"other": "in another table", "<log table>": "in the decision log"}

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 
 from rootsweep import approvers, cases, escalation
@@ -26,6 +25,7 @@ from tests.deployed.conftest import (
     SECURITY_ACCOUNT,
     account,
     as_root,
+    in_session,
     key,
 )
 
@@ -129,7 +129,7 @@ class World:
         return re.sub(r"<([\w ]+)>", lambda found: places[found[1]], text)
 
     def session_of(self, role: str, service: str) -> Any:
-        """A client with the credentials of a role that no function has."""
+        """A client in a session of a role, which trusts us for the moment that takes."""
         if role not in self.sessions:
             iam, name = self.stack.client("iam"), self.ids[role]
             trust = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
@@ -142,18 +142,10 @@ class World:
             iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(both))
             sts = self.stack.client("sts")
             arn = self.role_arn(role)
-            self.sessions[role] = sts.assume_role(RoleArn=arn, RoleSessionName="probe")
+            answer = sts.assume_role(RoleArn=arn, RoleSessionName="probe")
+            self.sessions[role] = answer["Credentials"]
             iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
-        credentials = self.sessions[role]["Credentials"]
-        sdk: Any = boto3
-        return sdk.client(
-            service,
-            endpoint_url=self.stack.endpoint,
-            region_name=self.stack.region,
-            aws_access_key_id=credentials["AccessKeyId"],
-            aws_secret_access_key=credentials["SecretAccessKey"],
-            aws_session_token=credentials["SessionToken"],
-        )
+        return in_session(self.stack, self.sessions[role], service)
 
     def statements(self, role: str) -> list[dict[str, Any]]:
         """The statements of a role's policy as they are deployed."""

@@ -139,6 +139,15 @@ def open_a_case(
     )
 
 
+def end_case(
+    table: Any, case_id: str, outcome: Outcome, *, now: datetime = NOW, reason: str = "r"
+) -> Case:
+    """The case after its end was recorded."""
+    return cases.record_outcome(
+        table, case_id=case_id, outcome=outcome, reason=reason, now=now, keep=KEEP
+    )
+
+
 def a_gathered_case(
     table: Any,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rootsweep import cases
 from rootsweep.cases import Answer, Case, Outcome
 
-from .builders import APPROVER, KEEP, NOW, a_decision, a_waiting_case, contents
+from .builders import APPROVER, NOW, a_decision, a_waiting_case, contents, end_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,14 +55,7 @@ def lifted(table: Any, case: Case, *, by: str = APPROVER, **fields: Any) -> Case
 
 def ended(table: Any, case: Case, outcome: Outcome = Outcome.REMEDIATED) -> Case:
     """The case after its end."""
-    return cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=outcome,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    return end_case(table, case.id, outcome)
 
 
 def now_in(table: Any, case: Case) -> Case:

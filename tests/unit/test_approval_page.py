@@ -25,7 +25,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
-    KEEP,
     LATER,
     NOW,
     ONE_PERSON,
@@ -39,6 +38,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
     item_of,
     with_link,
 )
@@ -345,14 +345,7 @@ def test_reading_changes_nothing_whatever_form_and_query_come_with_it(
 ) -> None:
     waiting = several(table, number)
     ended = with_link(table, a_waiting_case(table))
-    cases.record_outcome(
-        table,
-        case_id=ended.id,
-        outcome=Outcome.RESOLVED,
-        reason="",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, ended.id, Outcome.RESOLVED, reason="")
     before = contents(table)
 
     for case in [*waiting, ended]:
@@ -1082,14 +1075,7 @@ def test_what_happened_meanwhile_to_some_is_told_and_the_others_are_recorded(tab
     body = body.replace("count=9", "count=11")
     gather_anew(table, superseded)
     cases.decide(table, case=decided, decision=a_decision(decided, Answer.DECLINED))
-    cases.record_outcome(
-        table,
-        case_id=ended.id,
-        outcome=Outcome.RESOLVED,
-        reason="",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, ended.id, Outcome.RESOLVED, reason="")
     asked(table, by_hand, obstacle=Obstacle.ROOT_SESSION_DENIED)
     asked(table, not_yours, DEPUTY)
     cases.close_to_decisions(table, case_id=too_late.id, now=NOW)
@@ -1589,14 +1575,7 @@ def test_new_evidence_makes_approvals_history(table: Any, shared: Case) -> None:
 def test_late_visitors_are_told_how_the_case_ended(
     table: Any, case: Case, outcome: Outcome, words: str
 ) -> None:
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=outcome,
-        reason="r",
-        now=LATER,
-        keep=KEEP,
-    )
+    end_case(table, case.id, outcome, now=LATER)
     before = contents(table)
 
     for query in (None, {"case": case.id}):
@@ -1614,14 +1593,7 @@ def test_when_nothing_waits_the_page_lists_what_was_lately(table: Any, three: li
     cases.decide(table, case=approved, decision=a_decision(approved))
     cases.decide(table, case=declined, decision=a_decision(declined, Answer.DECLINED))
     for case, outcome in ((remediated, Outcome.REMEDIATED), (declined, Outcome.DECLINED)):
-        cases.record_outcome(
-            table,
-            case_id=case.id,
-            outcome=outcome,
-            reason="",
-            now=LATER,
-            keep=KEEP,
-        )
+        end_case(table, case.id, outcome, now=LATER, reason="")
     before = contents(table)
 
     status, html = ask("GET")
@@ -1644,14 +1616,7 @@ def test_the_past_is_the_latest_cases_and_a_way_to_the_others(table: Any) -> Non
         opened = NOW - timedelta(days=n)
         case = a_waiting_case(table, id=f"44440000{n:04}", now=opened)
         many.append(with_link(table, case))
-        cases.record_outcome(
-            table,
-            case_id=case.id,
-            outcome=Outcome.RESOLVED,
-            reason="",
-            now=NOW,
-            keep=KEEP,
-        )
+        end_case(table, case.id, Outcome.RESOLVED, reason="")
 
     *links, earlier = Page(ask("GET")[1]).links
 
@@ -1874,14 +1839,7 @@ def test_who_comes_back_to_a_deletion_that_is_held_up_is_told_why(
 def test_who_comes_when_the_account_is_gone_is_told_so(table: Any, case: Case, gone: str) -> None:
     cases.wake(table, case_id=case.id, account_gone=gone)
     cases.close_to_decisions(table, case_id=case.id, now=LATER)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.RESOLVED,
-        reason=gone,
-        now=LATER,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.RESOLVED, now=LATER, reason=gone)
 
     status, html = ask("GET")
     for page in [Page(html)]:

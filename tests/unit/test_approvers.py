@@ -14,7 +14,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FAR_FUTURE,
-    KEEP,
     LATER,
     NOW,
     a_gathered_case,
@@ -22,6 +21,7 @@ from .builders import (
     a_waiting_case,
     asked,
     contents,
+    end_case,
     with_link,
 )
 
@@ -219,14 +219,7 @@ def test_requests_are_read_to_the_last_page(table: Any, monkeypatch: pytest.Monk
 
 
 def end(table: Any, case_id: str) -> None:
-    cases.record_outcome(
-        table,
-        case_id=case_id,
-        outcome=cases.Outcome.RESOLVED,
-        reason="gone",
-        now=LATER,
-        keep=KEEP,
-    )
+    end_case(table, case_id, cases.Outcome.RESOLVED, now=LATER, reason="gone")
 
 
 def test_a_request_that_ended_is_not_open_again_when_a_mail_about_it_is_noted_late(

@@ -40,6 +40,7 @@ from .builders import (
     a_waiting_case,
     asked,
     contents,
+    end_case,
     item_of,
     open_a_case,
     with_link,
@@ -59,14 +60,7 @@ ENDS = [
 
 
 def end(table: Any, case: Case, outcome: Outcome = Outcome.RESOLVED) -> Case:
-    return cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=outcome,
-        reason="because",
-        now=LATER,
-        keep=KEEP,
-    )
+    return end_case(table, case.id, outcome, now=LATER, reason="because")
 
 
 def test_an_opened_case_is_the_open_one_of_its_account(table: Any) -> None:
@@ -1348,14 +1342,7 @@ def test_recording_an_outcome_again_changes_nothing(table: Any, outcome: Outcome
     newer = open_a_case(table, now=LATER)
     before = contents(table)
 
-    again = cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=outcome,
-        reason="other",
-        now=LATER + timedelta(days=1),
-        keep=KEEP,
-    )
+    again = end_case(table, case.id, outcome, now=LATER + timedelta(days=1), reason="other")
 
     assert again == first
     assert contents(table) == before
@@ -1680,14 +1667,7 @@ def test_a_case_that_asked_very_many_ends_all_the_same(table: Any) -> None:
             ExpressionAttributeValues={":one": {f"a{n}@example.com"}},
         )
 
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
 
     ended = [item for item in contents(table) if item["sk"].startswith("REQUEST#")]
     assert len(ended) == 121

@@ -17,7 +17,6 @@ from .builders import (
     DEPUTY,
     FIRST,
     HOSTILE,
-    KEEP,
     LATER,
     NOW,
     ONE_PERSON,
@@ -29,6 +28,7 @@ from .builders import (
     a_waiting_case,
     an_error,
     asked,
+    end_case,
     item_of,
     open_a_case,
 )
@@ -109,14 +109,7 @@ def test_a_decline_says_why_and_until_when(table: Any) -> None:
     case = a_waiting_case(table)
     declined = a_decision(case, Answer.DECLINED, ticket="SEC-1")
     cases.decide(table, case=case, decision=declined)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.DECLINED,
-        reason="r",
-        now=LATER,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.DECLINED, now=LATER)
 
     answer, end = decision_log.facts(item_of(table, case))
 
@@ -139,14 +132,7 @@ def test_a_deletion_says_when_it_began_and_which_keys_went(table: Any) -> None:
     cases.record_deletion_started(table, case_id=case.id, now=NOW)
     for key in (FIRST, SECOND):
         cases.record_deleted(table, case_id=case.id, key_id=key, now=LATER)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.REMEDIATED,
-        reason="",
-        now=LATER,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.REMEDIATED, now=LATER, reason="")
 
     assert said(table, case) == [
         "APPROVED",
@@ -195,14 +181,7 @@ def test_an_answer_of_an_older_release_is_the_same_fact_with_the_fields_of_a_new
 
 def test_an_end_without_any_answer_is_logged_too(table: Any) -> None:
     case = a_waiting_case(table)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.ESCALATED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.ESCALATED)
 
     assert said(table, case) == ["ENDED"]
 
@@ -213,14 +192,7 @@ def test_an_end_without_any_answer_is_logged_too(table: Any) -> None:
 def test_the_chain_has_each_fact_once_and_holds(table: Any, log: Any, s3: Any) -> None:
     case = a_decided_case(table)
     log_all(log, item_of(table, case))
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.REMEDIATED,
-        reason="",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.REMEDIATED, reason="")
     for _ in range(3):
         log_all(log, item_of(table, case))
 

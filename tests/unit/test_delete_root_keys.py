@@ -25,7 +25,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
-    KEEP,
     NOW,
     ONE_PERSON,
     SECOND,
@@ -37,6 +36,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
     item_of,
     open_a_case,
 )
@@ -154,14 +154,7 @@ def closed(table: Any) -> cases.Case:
 
 def ended(table: Any) -> cases.Case:
     case = a_decided_case(table)
-    return cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    return end_case(table, case.id, Outcome.FAILED)
 
 
 def with_new_evidence(table: Any) -> cases.Case:

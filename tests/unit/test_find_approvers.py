@@ -20,7 +20,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
-    KEEP,
     LATER,
     MANAGEMENT,
     NOW,
@@ -33,6 +32,7 @@ from .builders import (
     a_gathered_case,
     a_key,
     contents,
+    end_case,
     open_a_case,
 )
 
@@ -589,14 +589,7 @@ def test_without_the_organizations_answer_nobody_is_told_a_wrong_reason(
 
 def test_nobody_is_asked_about_a_case_that_has_ended(table: Any) -> None:
     case = open_a_case(table)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

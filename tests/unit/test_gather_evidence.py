@@ -18,13 +18,12 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
-    KEEP,
-    NOW,
     SECOND,
     TWO_PEOPLE,
     a_decided_case,
     a_key,
     contents,
+    end_case,
     open_a_case,
 )
 from .root_sessions import RootUser
@@ -168,14 +167,7 @@ def test_a_key_that_was_used_since_keeps_the_approval_of_two(table: Any, root: R
 
 def test_evidence_of_an_ended_case_is_left_alone(table: Any, root: RootUser) -> None:  # noqa: ARG001
     case = open_a_case(table)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

@@ -12,7 +12,7 @@ from rootsweep import cases
 from rootsweep.cases import Outcome
 from rootsweep.errors import CaseEndedError
 
-from .builders import KEEP, NOW, a_decided_case, an_error, contents
+from .builders import NOW, a_decided_case, an_error, contents, end_case
 from .kill_switch import KillSwitch
 
 if TYPE_CHECKING:
@@ -116,14 +116,7 @@ def test_the_longer_a_deletion_is_held_up_the_longer_it_waits(
 
 def test_a_deletion_of_a_case_that_has_ended_is_not_held_up(table: Any) -> None:
     case = a_decided_case(table)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

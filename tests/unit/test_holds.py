@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rootsweep import cases, holds
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.errors import CanaryPendingError, CaseEndedError, KillSwitchOnError
+from rootsweep.table import case_key
 
 from .builders import (
-    KEEP,
     LATER,
     NOW,
     ONE_PERSON,
@@ -23,6 +23,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
 )
 from .kill_switch import KillSwitch
 
@@ -214,14 +215,7 @@ def waits(table: Any, case: Case, **given: Any) -> bool:
 
 
 def leave(table: Any, case: Case, outcome: Outcome = Outcome.REMEDIATED) -> Case:
-    ended = cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=outcome,
-        reason="r",
-        now=LATER,
-        keep=KEEP,
-    )
+    ended = end_case(table, case.id, outcome, now=LATER)
     holds.leave_canary(table, case=ended)
     return ended
 
@@ -326,18 +320,19 @@ def with_other_keys(table: Any, case: Case) -> None:
 
 def ended_and_died(table: Any, case: Case) -> None:
     """Its outcome was recorded, and nobody lived to give the place back."""
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
+
+
+def forgotten(table: Any, case: Case) -> None:
+    """It ended, nobody gave the place back, and the table keeps it no longer."""
+    ended_and_died(table, case)
+    table.delete_item(Key=case_key(case.id))
 
 
 @pytest.mark.parametrize(
-    "stop", [gone_to_people, with_other_keys, ended_and_died], ids=lambda each: each.__name__
+    "stop",
+    [gone_to_people, with_other_keys, ended_and_died, forgotten],
+    ids=lambda each: each.__name__,
 )
 def test_the_place_of_a_case_that_deletes_no_longer_is_taken_over(
     table: Any, stop: Callable[[Any, Case], None]

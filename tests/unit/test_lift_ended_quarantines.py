@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rootsweep import quarantine
+from rootsweep.table import case_key
 from tests.service_control_policies import SCP, ServiceControlPolicies
 
 from .builders import ACCOUNT
@@ -51,6 +52,18 @@ def test_whoever_asks_gets_back_what_they_gave_and_ended_cases_have_no_block(
 
     assert organizations.blocked(POLICY) == {OTHER}
     assert quarantines(table) == {OTHER: going_on.id}
+
+
+def test_the_block_of_a_case_that_the_table_has_forgotten_is_lifted(
+    table: Any, organizations: ServiceControlPolicies
+) -> None:
+    forgotten = ended(table, in_quarantine(organizations, table))
+    table.delete_item(Key=case_key(forgotten.id))
+
+    lift()
+
+    assert organizations.blocked(POLICY) == set()
+    assert quarantines(table) == {}
 
 
 def test_it_is_logged_whose_block_was_lifted(

@@ -13,7 +13,7 @@ from operate import verify_log
 from rootsweep import cases
 from rootsweep.cases import Outcome
 
-from .builders import KEEP, LATER, NOW, a_decided_case, a_waiting_case, an_error, item_of
+from .builders import LATER, NOW, a_decided_case, a_waiting_case, an_error, end_case, item_of
 
 CASE = "333333333333-20260304T050607Z"
 
@@ -55,14 +55,7 @@ def test_what_comes_twice_or_in_another_order_is_logged_once(
     early = item_of(table, case)
     cases.record_deletion_started(table, case_id=case.id, now=NOW)
     cases.record_deleted(table, case_id=case.id, key_id="AKIA1", now=NOW)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.REMEDIATED,
-        reason="",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.REMEDIATED, reason="")
     late = item_of(table, case)
 
     for event in (stream(late, early, late), stream(early), stream(late)):
@@ -132,7 +125,7 @@ def test_which_case_could_not_be_logged_is_logged(
         log_decisions.handler(stream(item_of(table, case)), None)
 
     told = {vars(each).get("case_id"): each.getMessage() for each in caplog.records}
-    assert told[case.id] == "the case is not completely in the decision log"
+    assert told[case.id] == "failed"
 
 
 def test_no_task_token_gets_into_the_log(

@@ -95,6 +95,20 @@ def test_an_invocation_that_fails_says_so_with_its_ids_and_still_fails(
 
     failed, after = caplog.records
     assert failed.levelno == logging.ERROR
-    assert failed.getMessage() == "KeyError: 'what is missing'"
+    assert failed.exc_info
+    assert str(failed.exc_info[1]) == "'what is missing'"
     assert ids(failed)["case_id"] == CASE
     assert ids(after) == {}
+
+
+def test_an_error_is_logged_with_what_it_was_about(caplog: pytest.LogCaptureFixture) -> None:
+    @logs.invocation
+    def handler(_event: dict[str, Any], _context: object) -> None:
+        with logs.about(case_id=CASE):
+            raise KeyError("what is missing")
+
+    with pytest.raises(KeyError):
+        handler({"sweep_id": "a-sweep"}, None)
+
+    [failed] = caplog.records
+    assert ids(failed) == {"sweep_id": "a-sweep", "case_id": CASE, "account_id": "111122223333"}

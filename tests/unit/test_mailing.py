@@ -17,7 +17,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     FIRST,
-    KEEP,
     NOW,
     ONE_PERSON,
     SECOND,
@@ -31,6 +30,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
     open_a_case,
 )
 from .conftest import DYNAMODB
@@ -222,14 +222,7 @@ def decline(table: Any, case: Case) -> Case:
 
 
 def end(table: Any, case: Case) -> Case:
-    return cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.RESOLVED,
-        reason="gone",
-        now=NOW,
-        keep=KEEP,
-    )
+    return end_case(table, case.id, Outcome.RESOLVED, reason="gone")
 
 
 def find_other_keys(table: Any, case: Case) -> Case:

@@ -20,7 +20,6 @@ from .builders import (
     ACCOUNT,
     APPROVER,
     HOSTILE,
-    KEEP,
     NOW,
     SECOND,
     TWO_RUNGS,
@@ -32,6 +31,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
     open_a_case,
 )
 
@@ -324,14 +324,7 @@ def declined(table: Any, *, until: datetime, ticket: str = "") -> Case:
     case = a_waiting_case(table)
     decision = a_decision(case, Answer.DECLINED, until=f"{until:%Y-%m-%d}", ticket=ticket)
     cases.decide(table, case=case, decision=decision)
-    return cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.DECLINED,
-        reason="r",
-        now=datetime.now(UTC),
-        keep=KEEP,
-    )
+    return end_case(table, case.id, Outcome.DECLINED, now=datetime.now(UTC))
 
 
 @pytest.mark.usefixtures("found")
@@ -485,14 +478,7 @@ def given_up(table: Any) -> None:
     """An account with a case that was escalated on the second rung."""
     case = asked(table, a_waiting_case(table, ladder=TWO_RUNGS), now=NOW + timedelta(days=8))
     assert case.rung == 1
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.ESCALATED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.ESCALATED)
 
 
 # -- GovCloud -------------------------------------------------------------------------------------
@@ -807,6 +793,28 @@ def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_go
     assert cases.find_open_case(table, account_id=CLEAN) is None
 
 
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
+    table: Any, files: SweepFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"4444000000{n:02}" for n in range(20)]
+    for id in ids:
+        open_a_case(table, id=id)
+    files.write_findings(0, [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_organization([an_account(id) for id in (ACCOUNT, *ids)])
+    tried = []
+
+    def down(_table: Any, *, case_id: str, account_gone: str = "") -> bool:
+        tried.append((case_id, account_gone))
+        raise an_error("InternalServerError", "UpdateItem")
+
+    monkeypatch.setattr(cases, "wake", down)
+
+    run()
+
+    assert len(tried) == open_cases.MOST_FAILED
+
+
 @pytest.mark.usefixtures("found")
 def test_a_case_that_cannot_be_woken_does_not_cost_the_others_their_end(
     table: Any, files: SweepFiles, stepfunctions: StepFunctions, monkeypatch: pytest.MonkeyPatch
@@ -916,14 +924,7 @@ def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_the_report_says_what_was_given_up(table: Any, files: SweepFiles) -> None:
     last = a_waiting_case(table)
-    cases.record_outcome(
-        table,
-        case_id=last.id,
-        outcome=Outcome.ESCALATED,
-        reason="",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, last.id, Outcome.ESCALATED, reason="")
 
     run(detect_only=True)
     detected = files.read_cases()[ACCOUNT]

@@ -14,13 +14,13 @@ from .builders import (
     A_WEEK,
     APPROVER,
     DEPUTY,
-    KEEP,
     NOW,
     TWO_PEOPLE,
     TWO_RUNGS,
     a_decided_case,
     a_decision,
     a_waiting_case,
+    end_case,
     item_of,
 )
 
@@ -110,14 +110,7 @@ def test_the_token_has_done_its_work(table: Any, make: Callable[[Any], cases.Cas
 
 def test_a_case_that_ended_without_a_decision_has_none_to_read(table: Any) -> None:
     case = a_waiting_case(table)
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
 
     with pytest.raises(CaseEndedError):
         read(case)
@@ -235,14 +228,7 @@ def test_how_often_it_was_given_up_before_is_told_when_nobody_decided(
 ) -> None:
     for now in (NOW, NOW + SECOND):
         case = a_waiting_case(table, now=now)
-        cases.record_outcome(
-            table,
-            case_id=case.id,
-            outcome=Outcome.ESCALATED,
-            reason="r",
-            now=END,
-            keep=KEEP,
-        )
+        end_case(table, case.id, Outcome.ESCALATED, now=END)
     case = a_waiting_case(table, now=END)
     at(END + timedelta(days=7))
 

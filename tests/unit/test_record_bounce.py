@@ -13,12 +13,12 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
-    KEEP,
     NOW,
     a_decided_case,
     a_waiting_case,
     asked,
     contents,
+    end_case,
     open_a_case,
 )
 
@@ -104,14 +104,7 @@ def test_a_bounce_that_comes_twice_changes_nothing(table: Any) -> None:
 
 def test_a_case_that_was_decided_or_has_ended_is_left_alone(table: Any) -> None:
     decided, ended = a_decided_case(table, id=IDS[0]), a_waiting_case(table, id=IDS[1])
-    cases.record_outcome(
-        table,
-        case_id=ended.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, ended.id, Outcome.FAILED)
 
     bounce(APPROVER)
 

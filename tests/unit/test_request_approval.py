@@ -16,7 +16,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
-    KEEP,
     NOW,
     TWO_PEOPLE,
     a_decided_case,
@@ -25,6 +24,7 @@ from .builders import (
     an_error,
     asked,
     contents,
+    end_case,
     item_of,
 )
 from .mailbox import Mailbox
@@ -170,14 +170,7 @@ def test_while_another_case_writes_to_the_approver_for_too_long_the_retry_has_to
 def test_nobody_is_asked_about_a_case_that_has_ended(
     table: Any, case: cases.Case, mailbox: Mailbox
 ) -> None:
-    cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    end_case(table, case.id, Outcome.FAILED)
     before = contents(table)
 
     with pytest.raises(CaseEndedError):

@@ -19,7 +19,6 @@ from .builders import (
     APPROVER,
     DEPUTY,
     HOSTILE,
-    KEEP,
     MANAGEMENT,
     NOW,
     THIRD,
@@ -28,6 +27,7 @@ from .builders import (
     a_decided_case,
     an_error,
     contents,
+    end_case,
     open_a_case,
 )
 from .mailbox import Mailbox
@@ -180,14 +180,7 @@ def test_an_approver_who_has_approved_is_written_to_all_the_same(
 
 def test_nobody_is_written_to_about_a_case_that_has_ended(table: Any, mailbox: Mailbox) -> None:
     case = by_hand(table, open_a_case(table))
-    ended = cases.record_outcome(
-        table,
-        case_id=case.id,
-        outcome=Outcome.FAILED,
-        reason="r",
-        now=NOW,
-        keep=KEEP,
-    )
+    ended = end_case(table, case.id, Outcome.FAILED)
 
     request(case)
 
