@@ -12,18 +12,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rootsweep import logs, root_access, sweeps
 from rootsweep.accounts import AccountState
+from rootsweep.calls import CALLS
 
 if TYPE_CHECKING:
     from aws_lambda_context import LambdaContext
 
 BUCKET = os.environ["BUCKET"]
 CONCURRENCY = 16
-# What one account may take at the worst, two calls with all their retries (root_access.CALLS),
+# What one account may take at the worst, two calls with all their retries (CALLS),
 # before the function itself must end.
 RESERVE_MILLISECONDS = 90_000
 log = logging.getLogger()
-s3 = boto3.client("s3")
-table = boto3.resource("dynamodb", config=root_access.CALLS).Table(os.environ["TABLE"])
+s3 = boto3.client("s3", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 reader = root_access.SummaryReader(
     table,
     partition=os.environ["PARTITION"],
@@ -43,13 +44,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         finding = sweeps.Finding(
             account_id, AccountState.UNKNOWN, "the time for its batch ran out before its turn"
         )
-        # A second look is cheaper than an alert, but a denial would only be repeated.
+        # A second look is cheaper than an alert.
         for _ in range(2):
             if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
                 break
             with logs.about(sweep_id=event["sweep_id"], account_id=account_id):
                 finding = check_account(account_id, sweep_id=event["sweep_id"])
-            if finding.state != AccountState.UNKNOWN or "AccessDenied" in finding.reason:
+            if finding.state != AccountState.UNKNOWN:
                 break
         return finding
 

@@ -9,9 +9,10 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, logs, root_access
+from rootsweep.calls import CALLS
 from rootsweep.table import iso
 
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 reader = root_access.SummaryReader(
     table,
     partition=os.environ["PARTITION"],

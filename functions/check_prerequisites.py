@@ -8,15 +8,16 @@ from typing import Any
 import boto3
 
 from rootsweep import escalation, logs, sweeps
+from rootsweep.calls import CALLS
 from rootsweep.errors import PrerequisiteError
 
 ESCALATION_POLICY_PARAMETER = os.environ["ESCALATION_POLICY_PARAMETER"]
 SENDER = os.environ["SENDER"]
 USES_MEMBER_ROLE = os.environ["SCAN_ACCESS"] == "MemberRole"
-organizations = boto3.client("organizations")
-iam = boto3.client("iam")
-ses = boto3.client("sesv2")
-ssm = boto3.client("ssm")
+organizations = boto3.client("organizations", config=CALLS)
+iam = boto3.client("iam", config=CALLS)
+ses = boto3.client("sesv2", config=CALLS)
+ssm = boto3.client("ssm", config=CALLS)
 
 
 @logs.invocation

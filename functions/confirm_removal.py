@@ -8,10 +8,11 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, logs, root_access
+from rootsweep.calls import CALLS
 
 PARTITION = os.environ["PARTITION"]
-sts = boto3.client("sts", config=root_access.CALLS)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+sts = boto3.client("sts", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 
 from rootsweep import approvals, cases, holds, logs, root_access
+from rootsweep.calls import CALLS
 from rootsweep.errors import KeysChangedError
 
 CANARY_DELETIONS = int(os.environ["CANARY_DELETIONS"])
@@ -20,9 +21,9 @@ quorum_policy = approvals.QuorumPolicy.parse(
     used_within_days=os.environ["TWO_APPROVERS_IF_USED_WITHIN_DAYS"],
     organizational_units=os.environ["TWO_APPROVERS_ORGANIZATIONAL_UNITS"],
 )
-ssm = boto3.client("ssm", config=root_access.CALLS)
-sts = boto3.client("sts", config=root_access.CALLS)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+ssm = boto3.client("ssm", config=CALLS)
+sts = boto3.client("sts", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

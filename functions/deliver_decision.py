@@ -13,9 +13,10 @@ from typing import Any
 import boto3
 
 from rootsweep import logs
+from rootsweep.calls import CALLS
 
 log = logging.getLogger()
-stepfunctions = boto3.client("stepfunctions")
+stepfunctions = boto3.client("stepfunctions", config=CALLS)
 
 
 @logs.invocation

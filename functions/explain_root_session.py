@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 
 from rootsweep import logs, root_sessions
+from rootsweep.calls import CALLS
 from rootsweep.text import plain
 
 ALERT_TOPIC_ARN = os.environ["ALERT_TOPIC_ARN"]
@@ -21,8 +22,8 @@ OUR_ROLES = os.environ["OUR_ROLES"].split(",")
 LOOKS = 4
 SECONDS_BETWEEN_LOOKS = 3
 log = logging.getLogger()
-sns = boto3.client("sns")
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+sns = boto3.client("sns", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

@@ -9,24 +9,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from rootsweep import approvers, cases, directory, escalation, logs
+from rootsweep.calls import CALLS
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
 from rootsweep.text import plain
 
 MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
-calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
-organizations = boto3.client("organizations", config=calls)
+organizations = boto3.client("organizations", config=CALLS)
 sources = directory.Directory(
     organizations=organizations,
-    account_client=boto3.client("account", config=calls),
+    account_client=boto3.client("account", config=CALLS),
     tag_key=os.environ["APPROVER_TAG"],
     default=os.environ["DEFAULT_APPROVER"],
     second=os.environ["SECOND_APPROVER"],
 )
-table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

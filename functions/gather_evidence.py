@@ -9,14 +9,15 @@ from typing import Any
 import boto3
 
 from rootsweep import approvals, cases, exceptions, logs, root_access
+from rootsweep.calls import CALLS
 
 PARTITION = os.environ["PARTITION"]
 quorum_policy = approvals.QuorumPolicy.parse(
     used_within_days=os.environ["TWO_APPROVERS_IF_USED_WITHIN_DAYS"],
     organizational_units=os.environ["TWO_APPROVERS_ORGANIZATIONAL_UNITS"],
 )
-sts = boto3.client("sts", config=root_access.CALLS)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+sts = boto3.client("sts", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

@@ -10,10 +10,11 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, holds, logs
+from rootsweep.calls import CALLS
 
 KILL_SWITCH_PARAMETER = os.environ["KILL_SWITCH_PARAMETER"]
-ssm = boto3.client("ssm")
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+ssm = boto3.client("ssm", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

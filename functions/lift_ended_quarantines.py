@@ -10,17 +10,15 @@ import os
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from rootsweep import logs, quarantine
+from rootsweep.calls import CALLS
 
 IS_IN_USE = bool(os.environ["QUARANTINE"])
 POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
 log = logging.getLogger()
-organizations = boto3.client(
-    "organizations", config=Config(retries={"mode": "standard", "total_max_attempts": 5})
-)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+organizations = boto3.client("organizations", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

@@ -6,18 +6,16 @@ import os
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from rootsweep import accounts, logs, sweeps
+from rootsweep.calls import PATIENT_CALLS
 from rootsweep.errors import InvalidSweepInputError
 
 BUCKET = os.environ["BUCKET"]
 BATCH_SIZE = int(os.environ["BATCH_SIZE"])
 # Organizations lets an account list eight pages a second, shared with every other tool.
-organizations = boto3.client(
-    "organizations", config=Config(retries={"mode": "standard", "total_max_attempts": 10})
-)
-s3 = boto3.client("s3")
+organizations = boto3.client("organizations", config=PATIENT_CALLS)
+s3 = boto3.client("s3", config=PATIENT_CALLS)
 
 
 @logs.invocation

@@ -14,12 +14,13 @@ import boto3
 from boto3.dynamodb.types import TypeDeserializer
 
 from rootsweep import decision_log, logs
+from rootsweep.calls import CALLS
 
 BUCKET = os.environ["LOG_BUCKET"]
-dynamodb = boto3.resource("dynamodb")
+dynamodb = boto3.resource("dynamodb", config=CALLS)
 table = dynamodb.Table(os.environ["TABLE"])
 log = dynamodb.Table(os.environ["LOG_TABLE"])
-s3 = boto3.client("s3")
+s3 = boto3.client("s3", config=CALLS)
 
 
 @logs.invocation

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rootsweep import cases, escalation, exceptions, logs, root_access, sweeps
 from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
+from rootsweep.calls import CALLS, PATIENT_CALLS
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
 BUCKET = os.environ["BUCKET"]
@@ -31,19 +31,19 @@ CONCURRENCY = 16
 SECONDS_A_CASE = 0.3
 MOST_FAILED = 5
 EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
-calls = Config(
-    retries={"mode": "standard", "total_max_attempts": 10}, max_pool_connections=CONCURRENCY
-)
 log = logging.getLogger()
-s3 = boto3.client("s3", config=calls)
-sts = boto3.client("sts", config=root_access.CALLS)
-stepfunctions = boto3.client("stepfunctions", config=calls)
-table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
+s3 = boto3.client("s3", config=PATIENT_CALLS)
+sts = boto3.client("sts", config=CALLS)
+stepfunctions = boto3.client("stepfunctions", config=PATIENT_CALLS)
+table = boto3.resource("dynamodb", config=PATIENT_CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The sweep -> the sweep and `cases_opened`. With `detect_only` it reads and opens nothing."""
+    """The sweep -> the sweep and `cases_opened`. With `detect_only` it reads and opens nothing.
+
+    `not_seen_to` is there if open cases could not be woken or ended, and says why.
+    """
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     found = files.read_findings()
     everyone = files.read_accounts()
@@ -78,6 +78,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             for account, (row, case) in zip(with_keys, results, strict=True)
         }
     )
+    not_seen_to = ""
     if not event["detect_only"]:
         settled: dict[str, AccountState] = {
             id: each.state for id, each in found.items() if each.state == AccountState.CLEAN
@@ -92,7 +93,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             for account, (row, _) in zip(with_keys, results, strict=True)
             if row.get("state") != AccountState.UNKNOWN
         }
-        wake_cases(
+        not_seen_to = wake_cases(
             settled,
             unknown={account.id for account in everyone} - seen_to,
             organization=files.read_organization(),
@@ -100,7 +101,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         )
     # Counted by the sweep that opened them, so that a retry of this function counts the same.
     opened = sum(case is not None and case.sweep_id == event["sweep_id"] for _, case in results)
-    return {**event, "cases_opened": opened}
+    output = {**event, "cases_opened": opened}
+    return output | {"not_seen_to": not_seen_to} if not_seen_to else output
 
 
 class Opening(NamedTuple):
@@ -117,21 +119,22 @@ def wake_cases(
     unknown: set[str],
     organization: dict[str, str],
     started_at: str,
-) -> None:
+) -> str:
     """Have those cases look again whose accounts are `settled`, CLEAN or EXCEPTED, or gone.
 
     `organization` has the state of each account there is. Of those that the sweep came to nothing
     about, the `unknown` that are not settled, it is only seen to that their cases run. A case that
     is younger than the sweep, which may be a redrive of an old one, is none of its business. It
-    never fails: the sweep has a report to write, and the next one wakes them as well.
+    never fails: the sweep has a report to write, and the next one wakes them as well. Returns why
+    some were not seen to, or "".
     """
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
         opened = cases.open_case_ids(table)
-    except Exception:
+    except Exception as error:
         log.exception("no case was woken whose account is settled or gone")
-        return
-    failed = 0
+        return root_access.reason(error)
+    failed: list[str] = []
     for account_id, case_id in opened.items():
         if case_id.partition("-")[2] > stamp:
             continue
@@ -146,12 +149,13 @@ def wake_cases(
                     see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
                 elif account_id in unknown:
                     see_that_it_runs(case_id, state=state)
-            except Exception:  # One case must not cost the others their end,
+            except Exception as error:  # One case must not cost the others their end,
                 log.exception("the case was not woken, or not seen to")
-                failed += 1
-        if failed == MOST_FAILED:  # nor an outage, with all its retries, the sweep its report.
+                failed.append(f"{case_id}: {root_access.reason(error)}")
+        if len(failed) == MOST_FAILED:  # nor an outage, with all its retries, the sweep its report.
             log.error("the other cases are left to the next sweep")
-            return
+            break
+    return "; ".join(failed)
 
 
 def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = "") -> None:

@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from rootsweep import cases, logs, quarantine
+from rootsweep.calls import CALLS
 from rootsweep.errors import CaseEndedError, QuarantineImpossibleError
 
 POLICY_NAME = os.environ["QUARANTINE_POLICY_NAME"]
-organizations = boto3.client(
-    "organizations", config=Config(retries={"mode": "standard", "total_max_attempts": 5})
-)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+organizations = boto3.client("organizations", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

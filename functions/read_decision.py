@@ -10,10 +10,11 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, logs
+from rootsweep.calls import CALLS
 from rootsweep.table import iso
 
 A_MOMENT = timedelta(seconds=10)
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

@@ -13,10 +13,11 @@ from typing import Any
 import boto3
 
 from rootsweep import approvers, cases, logs
+from rootsweep.calls import CALLS
 from rootsweep.text import plain
 
 log = logging.getLogger()
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

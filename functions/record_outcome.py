@@ -11,10 +11,11 @@ from typing import Any
 import boto3
 
 from rootsweep import cases, holds, logs
+from rootsweep.calls import CALLS
 from rootsweep.text import plain, unlinked
 
 KEEP = timedelta(days=int(os.environ["CASE_RETENTION_DAYS"]))
-table = boto3.resource("dynamodb").Table(os.environ["TABLE"])
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation

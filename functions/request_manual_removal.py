@@ -8,20 +8,19 @@ from datetime import datetime
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from rootsweep import cases, logs, mailing
+from rootsweep.calls import CALLS
 
 # Each look is some ten events, and an execution fails at 25,000 (Step Functions quotas).
 MOST_LOOKS = 1000
 MANUAL_REMOVAL_CHECK_SECONDS = int(os.environ["MANUAL_REMOVAL_CHECK_SECONDS"])
-calls = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=16)
-dynamodb = boto3.resource("dynamodb", config=calls)
+dynamodb = boto3.resource("dynamodb", config=CALLS)
 table = dynamodb.Table(os.environ["TABLE"])
 post = mailing.Post(
     dynamodb=dynamodb,
     table=table,
-    ses=boto3.client("sesv2", config=calls),
+    ses=boto3.client("sesv2", config=CALLS),
     sender=os.environ["SENDER"],
     configuration_set=os.environ["CONFIGURATION_SET"],
     approval_url=os.environ["APPROVAL_URL"],

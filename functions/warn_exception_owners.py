@@ -10,19 +10,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
-from rootsweep import approvers, exceptions, logs, mailing, messages, sweeps
+from rootsweep import approvers, exceptions, logs, mailing, messages, root_access, sweeps
 from rootsweep.accounts import AccountState
+from rootsweep.calls import CALLS
 
 BUCKET = os.environ["BUCKET"]
 CONFIGURATION_SET = os.environ["CONFIGURATION_SET"]
 SENDER = os.environ["SENDER"]
-calls = Config(retries={"mode": "standard", "total_max_attempts": 5})
+# So many of those who could not be told are named in the alert.
+MOST_NAMED = 5
 log = logging.getLogger()
-s3 = boto3.client("s3", config=calls)
-ses = boto3.client("sesv2", config=calls)
-table = boto3.resource("dynamodb", config=calls).Table(os.environ["TABLE"])
+s3 = boto3.client("s3", config=CALLS)
+ses = boto3.client("sesv2", config=CALLS)
+table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation
@@ -30,7 +31,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The sweep -> the sweep and `warned`, how many exceptions their owners were told about.
 
     One mail to each owner. One that cannot be mailed does not keep the others from it, and the next
-    sweep tries again. With `detect_only` nobody is told.
+    sweep tries again; `not_warned` is there then, and says who and why. With `detect_only` nobody
+    is told.
     """
     if event["detect_only"]:
         return {**event, "warned": 0}
@@ -44,12 +46,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             if exception and exception.needs_warning(now.date()):
                 ending[exception.owner].append(exception)
     warned = 0
+    failed: list[str] = []
     for owner, theirs in ending.items():
         try:
             warned += warn(owner, theirs, names)
-        except Exception:
+        except Exception as error:
             log.exception("%s was not told that %s exceptions end", owner, len(theirs))
-    return {**event, "warned": warned}
+            failed.append(f"{owner}: {root_access.reason(error)}")
+    output = {**event, "warned": warned}
+    return output | {"not_warned": "; ".join(failed[:MOST_NAMED])} if failed else output
 
 
 def warn(owner: str, ending: list[exceptions.AccountException], names: dict[str, str]) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 import boto3
 
 from rootsweep import logs, sweeps
+from rootsweep.calls import CALLS
 
 BUCKET = os.environ["BUCKET"]
-s3 = boto3.client("s3")
+s3 = boto3.client("s3", config=CALLS)
 
 
 @logs.invocation

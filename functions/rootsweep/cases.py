@@ -468,7 +468,7 @@ def load(table: Table, *, case_id: str) -> Case:
     """The case with this id. Raises KeyError if there is none."""
     item = table.get_item(Key=case_key(case_id), ConsistentRead=True).get("Item")
     if item is None:
-        raise KeyError(case_id)
+        raise KeyError(f"case {case_id} is not in the table")
     return Case.from_item(item)
 
 

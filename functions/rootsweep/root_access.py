@@ -17,12 +17,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-import botocore.session
-from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
-from rootsweep import root_sessions
+from rootsweep import calls, root_sessions
+from rootsweep.calls import CALLS
 from rootsweep.errors import KeysChangedError, RootKeysRemainError, RootSessionDeniedError
 
 if TYPE_CHECKING:
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 
 ROOT_SESSION_SECONDS = 900  # The longest that AWS allows (STS API, AssumeRoot).
 
-# For calls about one account: patient with throttling, but it must not hold up the others for long.
-CALLS = Config(
-    connect_timeout=3,
-    read_timeout=5,
-    retries={"mode": "standard", "total_max_attempts": 4},
-    max_pool_connections=64,
-)
 _AUDIT = "IAMAuditRootUserCredentials"
 _DELETE = "IAMDeleteRootUserCredentials"
 _DENIED = {"AccessDenied", "AccessDeniedException"}
@@ -153,7 +145,7 @@ def _iam_of_every_account() -> tuple[IAMClient, _CredentialsOfThisThread]:
     Making a client for each account would cost a hundred times what the calls do.
     """
     credentials = _CredentialsOfThisThread()
-    session = botocore.session.get_session()
+    session = calls.session()
     session.register_component("credential_provider", credentials)
     return boto3.Session(botocore_session=session).client("iam", config=CALLS), credentials
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import open_cases
 import pytest
@@ -810,9 +810,25 @@ def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
 
     monkeypatch.setattr(cases, "wake", down)
 
-    run()
+    told = run()["not_seen_to"]
 
     assert len(tried) == open_cases.MOST_FAILED
+    assert told.count("UpdateItem: InternalServerError") == open_cases.MOST_FAILED
+    assert tried[0][0] in told
+
+
+@pytest.mark.usefixtures("found", "stepfunctions", "files")
+def test_somebody_is_told_when_nobody_can_say_which_cases_are_open(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any) -> NoReturn:
+        raise an_error("ThrottlingException", "Query")
+
+    assert "not_seen_to" not in run()
+    monkeypatch.setattr(cases, "open_case_ids", down)
+
+    assert run()["not_seen_to"].startswith("Query: ThrottlingException")
+    assert cases.find_open_case(table, account_id=ACCOUNT)
 
 
 @pytest.mark.usefixtures("found")

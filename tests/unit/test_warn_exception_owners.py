@@ -171,10 +171,12 @@ def test_a_mail_that_cannot_be_sent_costs_nobody_else_theirs_and_is_tried_again(
     errors: list[Any] = [refusal]
     mailbox.before_sending = refuse_the_first
 
-    assert run()["warned"] == 1
+    output = run()
+    assert output["warned"] == 1
+    assert output["not_warned"].startswith("refused@example.com: SendEmail: MessageRejected")
     assert mailbox.recipients == [APPROVER]
     assert [warned_at(table, id) for id in IDS[:2]] == ["", "2026-03-04T05:06:07Z"]
-    assert run()["warned"] == 1
+    assert run() == {**EVENT, "warned": 1}
     assert mailbox.recipients == [APPROVER, "refused@example.com"]
 
 

@@ -33,7 +33,7 @@ LONGEST_PAYLOAD = 262_144  # "Maximum input or output size".
 
 _ANY_STATE = {"Type", "Comment", "Next", "End", "Output"}
 _FIELDS = {
-    "Task": _ANY_STATE | {"Resource", "Arguments", "TimeoutSeconds", "Retry", "Catch"},
+    "Task": _ANY_STATE | {"Resource", "Arguments", "TimeoutSeconds", "Retry", "Catch", "Assign"},
     "Choice": {"Type", "Comment", "Choices", "Default"},
     "Wait": _ANY_STATE | {"Seconds", "Timestamp"},
     "Succeed": {"Type", "Comment"},
@@ -159,7 +159,12 @@ class Execution:
         while True:
             try:
                 result = self._attempt(state, input)
-                return self._output(state, input, result), state.get("Next")
+                output = self._output(state, input, result)
+                assigned = self._evaluate(
+                    state.get("Assign", {}), self._states(input, result=result)
+                )
+                self.variables |= assigned
+                return output, state.get("Next")
             except StatesError as error:
                 delay = self._delay(state, error, attempts)
                 if delay is None:
