@@ -98,7 +98,9 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         api_gateway,
         cloud_formation,
         condition_keys,
+        dynamodb_streams,
         event_bridge,
+        faults,
         inbox,
         lambda_functions,
         pretend,
@@ -109,12 +111,15 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
 
     cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
     condition_keys.install()
+    dynamodb_streams.install()
     event_bridge.install()
     lambda_functions.install()
     s3.install()
     ses.install()
     step_functions.install()
     api_gateway.install()
+    faults.install()
+    served = _as_if_encrypted(faults.with_faults(inbox.with_inbox(app.app)))
     config = Config()
     config.bind = [f"{HOST}:{port}"]
     config.keep_alive_timeout = 75
@@ -122,7 +127,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     config.loglevel = os.environ["LOG_LEVEL"]
     code = 0
     try:
-        asyncio.run(serve(_as_if_encrypted(inbox.with_inbox(app.app)), config))
+        asyncio.run(serve(served, config))
     except OSError as error:
         print(f"embedded AWS: {error}", file=sys.stderr)
         code = 2

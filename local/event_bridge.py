@@ -1,4 +1,5 @@
-"""Event buses of other accounts and Regions as targets, with the resource policies of the buses.
+"""Event buses of other accounts and Regions as targets, with the resource policies of the buses;
+functions as targets, with retries.
 
 Source: EventBridge User Guide, "Sending and receiving events between AWS accounts" (the policy of
 the bus, PutEvents of the rule's role) and "... between AWS Regions"; CloudFormation,
@@ -7,12 +8,13 @@ AWS::Events::EventBus (Policy). MiniStack delivers to buses of the same account 
 
 from __future__ import annotations
 
+import json
 import logging
 from importlib.metadata import version
 from typing import Any
 
 from ministack.core import iam_evaluator, responses
-from ministack.services import eventbridge
+from ministack.services import eventbridge, lambda_svc
 from ministack.services.cloudformation import provisioners
 
 from local import pretend
@@ -27,6 +29,7 @@ _original_create = provisioners._eb_event_bus_create
 
 def install() -> None:
     eventbridge._dispatch_to_event_bus = dispatch_to_event_bus
+    eventbridge._dispatch_to_lambda = dispatch_to_lambda
     provisioners._RESOURCE_HANDLERS["AWS::Events::EventBus"]["create"] = create_event_bus
 
 
@@ -57,6 +60,19 @@ def dispatch_to_event_bus(
                 "_DispatchPath": [*path, eventbridge._rule_key(rule["Name"], "default")],
             }
         )
+
+
+def dispatch_to_lambda(arn: str, payload: str) -> None:
+    """A function that fails is tried again, and then the event goes to its destination on failure.
+
+    Source: Lambda Developer Guide, "Invoke a Lambda function on a schedule" and "How Lambda handles
+    errors and retries with asynchronous invocation": EventBridge invokes asynchronously.
+    """
+    function, _, _ = lambda_svc._get_func_record_for_ref(arn)
+    if function is None:
+        log.warning("an event for a function that is not there: %s", arn)
+        return
+    lambda_svc.invoke_async_with_retry(function, json.loads(payload))
 
 
 def _takes(name: str, arn: str, *, sender: str) -> bool:

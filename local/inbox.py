@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -76,9 +77,9 @@ def sent() -> list[dict[str, Any]]:
     return sorted(mails, key=lambda mail: float(mail["Timestamp"]))
 
 
-def page(query: str) -> str:
-    """The list of mails, or the one that the query string asks for."""
-    mails = [
+def mails_to(address: str) -> list[dict[str, Any]]:
+    """What somebody got, or everybody, oldest first."""
+    return [
         {
             "MessageId": mail["MessageId"],
             "Source": mail["Source"],
@@ -89,8 +90,12 @@ def page(query: str) -> str:
             "BodyHtml": mail.get("RenderedBodyHtml") or mail.get("BodyHtml") or "",
         }
         for mail in sent()
+        if not address or address in mail.get("To", [])
     ]
-    wanted = parse_qs(query).get("mail", [""])[0]
+
+
+def page(mails: list[dict[str, Any]], wanted: str) -> str:
+    """The mail with the wanted id, or the list."""
     for mail in mails:
         if mail["MessageId"] == wanted:
             html = "<base target=_blank>" + mail["BodyHtml"]
@@ -105,9 +110,15 @@ def with_inbox(inner: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
         if scope["type"] != "http" or scope["path"].rstrip("/") != PATH:
             await inner(scope, receive, send)
             return
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store")]
+        query = parse_qs(scope["query_string"].decode())
+        mails = mails_to(query.get("to", [""])[0])
+        if (b"accept", b"application/json") in scope["headers"]:
+            media_type, body = b"application/json", json.dumps(mails).encode()
+        else:
+            media_type = b"text/html; charset=utf-8"
+            body = page(mails, query.get("mail", [""])[0]).encode()
+        headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = page(scope.get("query_string", b"").decode()).encode()
         await send({"type": "http.response.body", "body": body})
 
     return app

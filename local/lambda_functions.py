@@ -6,6 +6,7 @@ MiniStack starts for each function.
 
 from __future__ import annotations
 
+import os
 import threading
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,7 @@ if version("ministack") != MINISTACK:
     raise ImportError(f"local/lambda_functions.py fits ministack {MINISTACK}")
 
 _original_execute_function = lambda_svc._execute_function_warm
+_original_spawn = lambda_runtime.Worker._spawn
 
 # How the worker of a Python function reports an exception: with its text only, after which
 # MiniStack drops the worker. Reported as a result, it can say more and the worker lives on.
@@ -64,7 +66,10 @@ def _ms_log_in_json():
 """
 
 # A laptop has room for this many invocations at once; on AWS the others would run elsewhere.
-_room = threading.BoundedSemaphore(4)
+# Where most of them only wait for an answer that never comes, there is room for more.
+_room = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_CONCURRENCY", "4")))
+# More starts at once than processors only make each of them slower than its timeout.
+_starts = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 def install() -> None:
@@ -78,9 +83,16 @@ def install() -> None:
         .replace(_INVOCATION, _INVOCATION + _REQUEST_ID)
     )
     lambda_svc._execute_function_warm = execute_function
+    lambda_runtime.Worker._spawn = spawn
     # Others wrap this function too, so the one to call is the one found now.
     environment = lambda_runtime.execution_credentials
     lambda_runtime.execution_credentials = lambda config: environment(config) | log_level(config)
+
+
+def spawn(worker: Any) -> None:
+    """Start a worker, when there is a processor for it. Its timeout begins after that."""
+    with _starts:
+        _original_spawn(worker)
 
 
 def log_level(config: dict[str, Any]) -> dict[str, str]:
@@ -103,6 +115,10 @@ def execute_function(func: dict[str, Any], event: Any, request_id: str) -> dict[
     with _room:
         result: dict[str, Any] = _original_execute_function(func, event, request_id)
     body = result.get("body")
+    if isinstance(body, dict) and body.get("errorMessage") == "Worker process died":
+        # Lambda Developer Guide, "Troubleshoot invocation issues": a runtime that is killed.
+        cause = f"RequestId: {request_id} Error: Runtime exited with error: signal: killed"
+        return {**result, "body": {"errorMessage": cause, "errorType": "Runtime.ExitError"}}
     if not isinstance(body, dict) or body.keys() != {"__raised__"}:
         return result
     raised = {**body["__raised__"], "requestId": request_id}
