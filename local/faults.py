@@ -1,9 +1,9 @@
 """How calls to AWS fail: any operation of any function, as often as a rule says.
 
 A rule is made with `POST /_rootsweep/faults` and names the function (the logical id of the
-template), the operation, a kind of `Kind`, how often, and texts that the event of the invocation
-has to have, like the id of an account. `DELETE` takes all rules away, `GET` says how often each hit
-and which function made which calls.
+template), the operation, a kind of `Kind`, how often, and texts that the event of the invocation or
+the call itself has to have, like the id of an account. `DELETE` takes all rules away, or those
+about a text; `GET` says how often each hit, and which function made which calls.
 
 Which invocation makes a call is known by its trace id: Lambda gives one to each invocation in
 `_X_AMZN_TRACE_ID` (Lambda Developer Guide, "Defined runtime environment variables"), and the SDK
@@ -44,6 +44,8 @@ PATH = "/_rootsweep/faults"
 SLOW_SECONDS = 2.0
 # Longer than any client of the product waits for an answer.
 NEVER_SECONDS = 900.0
+# Of what these are asked for, it is clear which account it is about.
+ONE_ACCOUNT = ("dynamodb", "organizations")
 # Services that are called by paths: what stands for an operation.
 _BY_PATH = {
     ("account", "POST", "/getAlternateContact"): "GetAlternateContact",
@@ -122,7 +124,7 @@ STATE_MACHINE = "StateMachine"
 
 @dataclass
 class Rule:
-    """Which calls fail, and how. Without `times` for ever; `about` are texts in the event."""
+    """Which calls fail, and how. Without `times` for ever; `about` are texts in event or call."""
 
     function: str
     operation: str
@@ -179,7 +181,7 @@ class Faults:
                 calls.setdefault(function, {})[operation] = count
             return {"rules": [asdict(rule) for rule in self._rules], "calls": calls}
 
-    def hit(self, function: str, operation: str, event: str) -> Kind | None:
+    def hit(self, function: str, operation: str, about: str) -> Kind | None:
         """Count a call of a function; what happens to it, if a rule says so."""
         with self._lock:
             # A physical name is like rootsweep-DeleteRootKeysFunction-1A2B.
@@ -189,7 +191,7 @@ class Faults:
             for rule in self._rules:
                 if (
                     (rule.function, rule.operation) == (name, operation)
-                    and all(text in event for text in rule.about)
+                    and all(text in about for text in rule.about)
                     and (rule.times is None or rule.hits < rule.times)
                 ):
                     rule.hits += 1
@@ -270,7 +272,10 @@ def with_faults(inner: Any) -> Any:
                 return
             body = await _read(receive)
             service, operation = _operation(scope, headers, body)
-            kind = FAULTS.hit(invocation.function, f"{service}:{operation}", invocation.event)
+            about = invocation.event
+            if service in ONE_ACCOUNT:
+                about += body.decode(errors="replace")
+            kind = FAULTS.hit(invocation.function, f"{service}:{operation}", about)
             call = _Call(inner, scope, body, receive, send, service, invocation)
             await call.answer(kind)
 

@@ -227,26 +227,32 @@ def counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def _row(account: Account, finding: Finding | None, known: dict[str, Any]) -> dict[str, Any]:
-    state, reason = _state_and_reason(account, finding)
+    state, reason = _state_and_reason(account, finding, known)
     return {
         "id": account.id,
         "name": account.name,
         "ou": account.ou,
-        "state": known.get("state", state),
-        "reason": known.get("reason", reason),
+        "state": state,
+        "reason": reason,
         "keys": known.get("keys", []),
         "case": known.get("case"),
     }
 
 
-def _state_and_reason(account: Account, finding: Finding | None) -> tuple[AccountState, str]:
+def _state_and_reason(
+    account: Account, finding: Finding | None, known: dict[str, Any]
+) -> tuple[AccountState, str]:
     if not account.is_checked:
         return AccountState.SKIPPED, f"the account is {account.organizations_state}"
     if finding is None:
         return AccountState.UNKNOWN, (
             "the check of its batch did not finish; the Map Run of this sweep's execution says why"
         )
-    return finding.state, finding.reason
+    if finding.state == AccountState.ROOT_KEYS and not known:
+        return AccountState.UNKNOWN, (
+            "it has root access keys, and this sweep did not look into it: no case was opened"
+        )
+    return known.get("state", finding.state), known.get("reason", finding.reason)
 
 
 def _ids(

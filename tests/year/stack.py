@@ -96,7 +96,12 @@ class Trouble:
     # How often the answer to a write is lost, so that boto3 writes again.
     losses: float = 0.001
 
+    def dies_at(self) -> int | None:
+        """Before which of its calls the next invocation dies, if it does."""
+        return self.dice.randint(1, 40) if self.dice.random() < 40 * self.deaths else None
+
     def loses_answer(self) -> bool:
+        """Whether the answer to the next write is lost."""
         return self.dice.random() < self.losses
 
     def latency(self, service: str) -> float:
@@ -128,6 +133,8 @@ class Stack:
         self.on_alert: Callable[[str], None] = lambda _: None
         self.on_end: Callable[[Execution], None] = lambda _: None
         self.died: list[tuple[float, str]] = []
+        # What streams gave up: the function, and what it would have got.
+        self.dead: list[tuple[Function, dict[str, Any]]] = []
         self.tell: Callable[[str], None] = lambda _: None
         # The parameters of SSM: value and version by name.
         self.settings: dict[str, tuple[str, int]] = {}
@@ -289,12 +296,11 @@ class Stack:
 
     def call(self, function: Function, event: Any) -> Any:
         """Run a function here, as Lambda does: in its time, with JSON at both ends."""
-        dies = self.trouble.dice.random() < 40 * self.trouble.deaths
         invocation = Invocation(
             function.name,
             now=self.clock.time,
             seconds=function.seconds,
-            dies_at=self.trouble.dice.randint(1, 40) if dies else None,
+            dies_at=self.trouble.dies_at(),
         )
         here: Any = getcurrent()
         outer = getattr(here, "invocation", None)
@@ -437,6 +443,7 @@ class Stack:
             ]
             if not self._until_it_works(stream.function, {"Records": batch}, patience):
                 self.tell(f"{len(batch)} changes did not reach {stream.function}")
+                self.dead.append((self.functions[stream.function], {"Records": batch}))
             if self.trouble.dice.random() > 0.02:
                 del stream.records[: len(batch)]
             self.clock.sleep(0.2)

@@ -200,5 +200,6 @@ class World:
         self._changed(account, f"the audit role is {'there' if is_there else 'missing'}")
 
     def _changed(self, account: Account, text: str) -> None:
-        account.changed = self.clock.time
+        # A key that is gone may still be seen for a while.
+        account.changed = max(account.changed, self.clock.time)
         self.tell(account.id, text)

@@ -70,6 +70,9 @@ def live(seed: int, *, days: int, sabotage: str = "") -> tuple[str, dict[str, An
 class Year:
     """One simulated year. Everything in it follows from the seed."""
 
+    kind_of_people = People
+    kind_of_trouble = Trouble
+
     def __init__(self, seed: int, *, days: int = 365, accounts: int = 300) -> None:
         self.seed = seed
         self.days = days
@@ -84,7 +87,7 @@ class Year:
             self.clock,
             account=self.world.security,
             parameters=self.parameters,
-            trouble=Trouble(random.Random(f"{seed} trouble")),
+            trouble=self.kind_of_trouble(random.Random(f"{seed} trouble")),
             dice=random.Random(f"{seed} chance"),
         )
         self.table = Table(self.stack.physical("CasesTable"))
@@ -95,7 +98,7 @@ class Year:
             table.latency = table_latency(self.stack, self.aws)
             table.loses_answer = self.stack.trouble.loses_answer
         self.stack.deploy(self.aws, self.table)
-        self.people = People(self.world, self.stack, seed)
+        self.people = self.kind_of_people(self.world, self.stack, seed)
         self._hire()
         self.watch = Watch(self)
         self.aws.on_mail = self._on_mail

@@ -1,0 +1,96 @@
+"""`make faults`: the matrix, the stories and the mutants; exit code 1 if anything does not hold.
+
+`python -m tests.faults [--quick] [WORD]`. All of it, without a word, also writes docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from local.stack import STATE
+
+from . import document, matrix, mutants
+from .expected import expected
+from .verdict import label, problems
+
+if TYPE_CHECKING:
+    from .scenarios import Story
+
+STORIES = 1000
+
+
+def try_matrix(*, count: int = 0, word: str = "") -> tuple[dict[matrix.Cell, str], list[str], int]:
+    """What came of each cell; what must not be; how many cells are left to the simulated year.
+
+    `.local/faults.jsonl` gets the whole story of each.
+    """
+    labels: dict[matrix.Cell, str] = {}
+    wrong: list[str] = []
+    STATE.mkdir(exist_ok=True)
+    with matrix.deployed() as world, (STATE / "faults.jsonl").open("w") as file:
+        base = matrix.without_faults(world)
+        all_cells = matrix.cells_of(base.calls)
+        cells = [cell for cell in all_cells if cell.is_deployed and word in str(cell)]
+        elsewhere = sum(not cell.is_deployed for cell in all_cells)
+        if count:
+            cells = matrix.sample(cells, count)
+        print(f"{len(cells)} cells", flush=True)
+
+        def done(cell: matrix.Cell, story: Story) -> None:
+            before = base.stories[cell.scenario]
+            found = problems(cell, story, before, expected(cell))
+            labels[cell] = label(story, before)
+            entry = {"cell": cell, "label": labels[cell], "problems": found, "story": vars(story)}
+            print(json.dumps(entry), file=file, flush=True)
+            if found:
+                wrong.append(f"{cell}: {'; '.join(found)}")
+                print(wrong[-1][:400], flush=True)
+
+        matrix.run(world, cells, done)
+    return labels, wrong, elsewhere
+
+
+def try_stories(runs: int) -> str:
+    """The shortest story that breaks a promise, or ""."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.year.stories", str(runs)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stderr if done.returncode else ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("word", nargs="?", default="", help="only cells that have it")
+    given = parser.parse_args()
+    logging.disable()
+    began = time.monotonic()
+    labels, wrong, elsewhere = try_matrix(count=24 if given.quick else 0, word=given.word)
+    print(document.table(labels))
+    print(f"{len(labels)} cells, {len(wrong)} do not hold; {time.monotonic() - began:.0f} s")
+    if given.word:
+        return bool(wrong)
+    runs = STORIES // 20 if given.quick else STORIES
+    broken = try_stories(runs)
+    print(broken or f"{runs} stories keep every promise; {time.monotonic() - began:.0f} s")
+    chosen = mutants.MUTANTS[::6] if given.quick else mutants.MUTANTS
+    found = mutants.run_all(chosen)
+    for mutant, test in found:
+        print(f"without {mutant.safeguard}: {test or 'NO TEST COMPLAINS'}")
+    if not given.quick:
+        document.write(labels, wrong=len(wrong), elsewhere=elsewhere, stories=runs, mutants=found)
+    print(f"{time.monotonic() - began:.0f} s")
+    return bool(wrong or broken or not all(test for _, test in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Writes the part of docs/faults.md that `make faults` finds out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local.faults import Kind
+from tests.contract.shipped import REPOSITORY
+
+from .verdict import ASKED_AGAIN, DEAD_LETTER, REFUSED, SAME, STAYS_BLOCKED, UNWARNED, WAITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .matrix import Cell
+    from .mutants import Mutant
+
+DOCUMENT = REPOSITORY / "docs" / "faults.md"
+# What stands before it in the document is written by hand.
+MARK = "<!-- From here on made by `make faults`. -->\n"
+SIGNS = {
+    SAME: "=",
+    "sweep FAILED": "S",
+    "UNKNOWN": "U",
+    "FAILED": "F",
+    DEAD_LETTER: "D",
+    STAYS_BLOCKED: "B",
+    UNWARNED: "W",
+    REFUSED: "P",
+    WAITS: "L",
+    ASKED_AGAIN: "A",
+}
+
+
+def table(labels: Mapping[Cell, str]) -> str:
+    """A row for each operation of each function; in each field what came of a fault that passed,
+    then of one that stayed."""
+    rows: dict[tuple[str, str, str], dict[Kind, list[str]]] = {}
+    for cell, label in sorted(labels.items(), key=lambda each: str(each[0])):
+        row = rows.setdefault((cell.function, cell.operation, cell.about), {})
+        fields = row.setdefault(cell.kind, ["·", "·"])
+        fields[cell.is_permanent] = SIGNS.get(label, label)
+    kinds = list(Kind)
+    lines = [
+        f"| Function, operation | {' | '.join(kind.replace('_', ' ') for kind in kinds)} |",
+        f"| --- |{' --- |' * len(kinds)}",
+    ]
+    for (function, operation, about), row in sorted(rows.items()):
+        name = f"{function.removesuffix('Function')} `{operation}`"
+        name += f" {about.removesuffix('Function')}" if about else ""
+        fields_of = [" ".join(row[kind]) if kind in row else "" for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(fields_of)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(
+    labels: Mapping[Cell, str],
+    *,
+    wrong: int,
+    elsewhere: int,
+    stories: int,
+    mutants: Sequence[tuple[Mutant, str]],
+) -> None:
+    """The latest results. `elsewhere` are cells that are not tried on the deployed stack."""
+    share = len(labels) / (len(labels) + elsewhere)
+    mutant_rows = [
+        f"| {mutant.safeguard} | `{mutant.file.rpartition('/')[2]}` | `{test or 'none'}` |"
+        for mutant, test in mutants
+    ]
+    text = f"""
+## The matrix
+
+{len(labels)} cells on the deployed stack, of which {wrong} do not hold: {share:.1%} of all; \
+{elsewhere} are left to the simulated year.
+
+{table(labels)}
+## Stories
+
+{stories} stories of up to 25 steps, against the same watch as the simulated years: none broke a \
+promise.
+
+## Safeguards that were taken out
+
+| Safeguard | File | The first test that complains |
+| --- | --- | --- |
+{chr(10).join(mutant_rows)}
+"""
+    before = DOCUMENT.read_text(encoding="utf-8").partition(MARK)[0]
+    DOCUMENT.write_text(before + MARK + text, encoding="utf-8")

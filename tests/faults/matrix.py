@@ -1,0 +1,236 @@
+"""The matrix: every operation of every function, failing in every way, once and for ever."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
+
+from local import stack
+from local.faults import Kind
+from local.organization import load
+from tests.deployed.conftest import free_port
+
+from .scenarios import SCENARIOS, STATE_MACHINE, Rule, Story, live
+from .world import ORGANIZATION, PARAMETERS, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# So many cells at once: most of them wait for an answer that does not come.
+CELLS_AT_ONCE = 22
+LAMBDA_CONCURRENCY = 64
+# What streams and events still set off when a story is over.
+SETTLING_SECONDS = 4
+# Waits of state machines, and what is between their retries, take this part of their time.
+WAIT_SCALE = 0.01
+# A client tries a call four times, so that the whole function fails once by this, and is retried.
+# An answer that does not come costs seconds; a client alone gets over it.
+TIMES = {Kind.THROTTLING: 5, Kind.SERVER_ERROR: 5, Kind.DROPPED: 5}
+READS = ("Get", "List", "Query", "Describe", "BatchGet")
+# Fails after all that the client tries, or costs a new process each time.
+SLOW_FOR_EVER = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.TIMEOUT_DONE)
+SLOW_FOR_EVER += (Kind.DROPPED, Kind.SLOW, Kind.CRASH, Kind.CRASH_DONE)
+# Behind streams that try fifty times: what is slow for ever would take hours there.
+STREAMS = ("DeliverDecisionFunction", "LogDecisionsFunction")
+# What is called for the policy of all quarantines can only be tried alone.
+OF_ALL_ACCOUNTS = tuple(
+    f"organizations:{name}" for name in ("CreatePolicy", "DeletePolicy", "ListTargetsForPolicy")
+)
+OF_A_TASK = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.TIMEOUT)
+
+
+class Cell(NamedTuple):
+    """One operation of a function that fails in one way, in the scenario that has it."""
+
+    scenario: str
+    function: str
+    operation: str
+    kind: Kind
+    is_permanent: bool
+    # For a task of a state machine: the function it invokes, or the subject that it tells.
+    about: str = ""
+
+    @property
+    def is_read(self) -> bool:
+        return self.operation.partition(":")[2].startswith(READS)
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether it is tried on the deployed stack."""
+        return not (self.function in STREAMS and self.is_permanent and self.kind in SLOW_FOR_EVER)
+
+    @property
+    def rule(self) -> Rule:
+        about = (self.about,) if self.about else ()
+        # A task of a state machine has no client that tries again.
+        # Nor is there one for a file that breaks off while it is read.
+        is_tried_once = self.function == STATE_MACHINE or self.operation == "s3:GetObject"
+        often = 1 if is_tried_once else TIMES.get(self.kind, 1)
+        times = None if self.is_permanent else often
+        return Rule(self.function, self.operation, self.kind, about, times)
+
+    def __str__(self) -> str:
+        how = "for ever" if self.is_permanent else "at first"
+        return f"{self.function} {self.operation} {self.about} {self.kind} {how}"
+
+
+def cells_of(calls: dict[str, dict[str, list[str]]]) -> list[Cell]:
+    """All cells for what each scenario calls: scenario -> function -> operations."""
+    found: dict[tuple[str, str, str], str] = {}
+    for scenario in SCENARIOS:
+        for function, operations in calls[scenario].items():
+            for operation in operations:
+                if function != STATE_MACHINE:
+                    found.setdefault((function, operation, ""), scenario)
+                elif operation == "sns:publish":
+                    found.setdefault((function, operation, SUBJECTS[scenario]), scenario)
+        for function in calls[scenario]:
+            if function in TASKS:
+                found.setdefault((STATE_MACHINE, "lambda:invoke", function), scenario)
+    return [
+        cell
+        for (function, operation, about), scenario in sorted(found.items())
+        for kind, is_permanent in itertools.product(Kind, (False, True))
+        if _means_something(cell := Cell(scenario, function, operation, kind, is_permanent, about))
+    ]
+
+
+# What the tasks tell in each scenario.
+SUBJECTS = {
+    "hold": "Rootsweep deletes nothing for now",
+    "fail": "Rootsweep case",
+    "undone": "Rootsweep could not do everything in a sweep",
+    "unknown": "Rootsweep could not check every account",
+}
+TASKS = {
+    f"{name}Function"
+    for name in (
+        *("CheckPrerequisites", "ListAccounts", "CheckAccounts", "OpenCases"),
+        *("LiftEndedQuarantines", "WarnExceptionOwners", "WriteReport", "GatherEvidence"),
+        *("FindApprovers", "RequestApproval", "ReadDecision", "QuarantineRootUser"),
+        *("DeleteRootKeys", "HoldDeletion", "ConfirmRemoval", "RecordOutcome"),
+        *("RequestManualRemoval", "CheckManualRemoval"),
+    )
+}
+
+
+def _means_something(cell: Cell) -> bool:
+    if cell.function == STATE_MACHINE:
+        return cell.kind in OF_A_TASK
+    # A read has done nothing, whether or not its answer comes.
+    return not (cell.is_read and cell.kind in (Kind.TIMEOUT_DONE, Kind.CRASH_DONE))
+
+
+@contextmanager
+def deployed() -> Iterator[World]:
+    """The stack on an embedded AWS with room for many functions that wait for nothing."""
+    before = dict(os.environ)
+    os.environ.update(LAMBDA_CONCURRENCY=str(LAMBDA_CONCURRENCY), SFN_WAIT_SCALE=str(WAIT_SCALE))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "organization.yaml"
+            file.write_text(yaml.safe_dump(ORGANIZATION))
+            aws = stack.EmbeddedAws(port=free_port(), organization=file)
+            try:
+                stack.build()
+                aws.wait_until_ready()
+                world = World(stack.deploy(aws, load(file), PARAMETERS))
+                yield world
+                world.close()
+            finally:
+                aws.stop()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Base(NamedTuple):
+    """How each scenario goes without faults, and what is called in it."""
+
+    stories: dict[str, Story]
+    calls: dict[str, dict[str, list[str]]]
+
+
+def without_faults(world: World) -> Base:
+    """Live through each scenario once."""
+    stories, calls = {}, {}
+    before: dict[str, dict[str, int]] = world.faults()["calls"]
+    for name in SCENARIOS:
+        stories[name] = live(world, name)
+        time.sleep(SETTLING_SECONDS)
+        after = world.faults()["calls"]
+        calls[name] = {
+            function: [
+                operation
+                for operation, count in operations.items()
+                if count > before.get(function, {}).get(operation, 0)
+            ]
+            for function, operations in after.items()
+        }
+        calls[name] = {function: each for function, each in calls[name].items() if each}
+        before = after
+    return Base(stories, calls)
+
+
+class Pool(NamedTuple):
+    """Cells that can run beside each other, and how many of them at once."""
+
+    cells: list[Cell]
+    at_once: int
+
+
+def pools(cells: list[Cell]) -> list[list[Pool]]:
+    """All cells, so that none gets into the way of another: pools beside each other, then the next.
+
+    What fails for ever behind a stream holds up that stream, of the kill switch somebody is told
+    once, and the policy of the quarantines is that of all accounts.
+    """
+    others, holds, streams, policy = [], [], [], []
+    for cell in cells:
+        if cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
+            policy.append(cell)
+        elif cell.function in STREAMS and cell.is_permanent:
+            streams.append(cell)
+        elif cell.scenario == "hold":
+            holds.append(cell)
+        else:
+            others.append(cell)
+    # Those that wait for long come in a row of functions; mixed, they wait beside each other.
+    random.Random("faults").shuffle(others)
+    return [[Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)], [Pool(policy, 1)]]
+
+
+def run(world: World, cells: list[Cell], done: Callable[[Cell, Story], None]) -> None:
+    """Live through the scenario of each cell, many at once. Calls `done` with one at a time."""
+    lock = threading.Lock()
+
+    def one(cell: Cell) -> None:
+        story = live(world, cell.scenario, [cell.rule])
+        with lock:
+            done(cell, story)
+
+    def all_of(pool: Pool) -> None:
+        with ThreadPoolExecutor(max_workers=pool.at_once) as executor:
+            for _ in executor.map(one, pool.cells):
+                pass
+
+    for beside in pools(cells):
+        with ThreadPoolExecutor(max_workers=len(beside)) as executor:
+            for _ in executor.map(all_of, beside):
+                pass
+
+
+def sample(cells: list[Cell], count: int) -> list[Cell]:
+    """Some cells, always the same ones, without those that take minutes."""
+    quick = [cell for cell in cells if not (cell.is_permanent and cell.kind in SLOW_FOR_EVER)]
+    return random.Random("faults").sample(quick, min(count, len(quick)))

@@ -1,0 +1,435 @@
+"""What happens to one account while calls about it fail, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rootsweep.mailing import LOCK
+
+from .world import Rule, World, bouncing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+APPROVAL_PAGE = "ApprovalPageFunction"
+LIFT = "LiftEndedQuarantinesFunction"
+STATE_MACHINE = "StateMachine"
+LATER_IN_A_SWEEP = {
+    LIFT,
+    "OpenCasesFunction",
+    "WarnExceptionOwnersFunction",
+    "WriteReportFunction",
+    "Rootsweep could not check every account",
+    "Rootsweep could not do everything in a sweep",
+}
+# What they cannot do becomes a dead letter.
+OF_EVENTS = {"ExplainRootSessionFunction", "RecordBounceFunction"}
+DEAD_SECONDS = 120
+# The request, and the warning.
+MAILS_OF_AN_EXCEPTION = 2
+LATER_SECONDS = 60
+# Nobody clicks more often than this on a page that says that it does not work just now.
+CLICKS = 4
+TELL_SECONDS = 15
+LIFT_SECONDS = 15
+# Longer than a few looks, with all that the clients try.
+LOOK_SECONDS = 150
+
+
+@dataclass
+class Story:
+    """How it went for an account. Everything is as people and AWS see it."""
+
+    account: str
+    sweep: str = ""
+    sweep_cause: str = ""
+    row: str = ""
+    row_reason: str = ""
+    case_id: str = ""
+    outcome: str = ""
+    reason: str = ""
+    execution: str = ""
+    execution_cause: str = ""
+    # What was answered, or that somebody could only look, and what the page said to that.
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    keys_left: int = 0
+    # How often the fault hit a call.
+    hits: int = 0
+    # How many facts of the case were in the decision log when it was put back.
+    logged: int = 0
+    mails: int = 0
+    alerts: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    stays_blocked: bool = False
+    waited: bool = False
+    warned_late: bool = False
+    asked_again: bool = False
+    trouble: str = ""
+
+
+class Scenario:
+    """One run of a scenario for one account."""
+
+    def __init__(self, world: World, account: str, rules: Iterable[Rule]) -> None:
+        self.world = world
+        self.account = account
+        self.rules = list(rules)
+        self.story = Story(account)
+        self._arns: list[str] = []
+        self._sweep_id = ""
+        self._rules_of_the_sweep: list[Rule] = []
+        self._about: list[str] = []
+        self._dead_before = len(world.dead_about(account))
+
+    # -- what every scenario is made of --------------------------------------------------------
+
+    def fail(self, *functions: str, about: str = "", but: tuple[str, ...] = ()) -> None:
+        """From now on calls fail: those of these functions, or of all but some.
+
+        The later functions of a sweep are told its id only, which is known when it starts.
+        """
+        for rule in self.rules:
+            if (functions and rule.function not in functions) or rule.function in but:
+                continue
+            name = rule.about[0] if rule.function == STATE_MACHINE else rule.function
+            if name in LATER_IN_A_SWEEP:
+                self._rules_of_the_sweep.append(rule)
+            if name not in LATER_IN_A_SWEEP or name == LIFT:
+                self._add(rule, about or self.account)
+
+    def have_fail_in_sweep(self, rule: Rule) -> None:
+        """A fault that belongs to the scenario."""
+        self._rules_of_the_sweep.append(rule)
+
+    def _add(self, rule: Rule, about: str) -> None:
+        self._about.append(about)
+        texts = (about, *rule.about)
+        self.world.fail(Rule(rule.function, rule.operation, rule.kind, texts, rule.times))
+
+    def recover(self) -> None:
+        """Nothing fails any more. Counts how often something did."""
+        self.story.hits += self._hits(self._about)
+        for about in self._about:
+            self.world.recover(about)
+        self._about.clear()
+        # What a scenario itself has made fail.
+        self.world.recover(self.account)
+
+    def has_hit(self) -> bool:
+        """Whether something has failed already."""
+        return self.story.hits > 0 or self._hits(self._about) > 0
+
+    def _hits(self, texts: Iterable[str]) -> int:
+        known = {(rule.function, rule.operation) for rule in self.rules}
+        about = set(texts)
+        return sum(
+            rule["hits"]
+            for rule in self.world.faults()["rules"]
+            if about.intersection(rule["about"]) and (rule["function"], rule["operation"]) in known
+        )
+
+    def sweep(self) -> bool:
+        """Whether a sweep of the account succeeded."""
+        arn, about = self.world.name_sweep()
+        for rule in self._rules_of_the_sweep:
+            self._add(rule, about)
+        self._rules_of_the_sweep.clear()
+        self._arns.append(arn)
+        ended = self.world.sweep(self.account, arn)
+        self.story.sweep = ended["status"]
+        self.story.sweep_cause = f"{ended.get('error', '')}: {ended.get('cause', '')}"
+        if ended["status"] != "SUCCEEDED":
+            return False
+        self.story.sweep_cause = ""
+        self._sweep_id = json.loads(ended["output"])["sweep_id"]
+        row = self.world.row(ended, self.account)
+        self.story.row, self.story.row_reason = row["state"], row.get("reason") or ""
+        case = row.get("case") or {}
+        self.story.case_id = case.get("id", "") or self.story.case_id
+        return True
+
+    def mail(self, number: int = 1) -> str:
+        """The link in a mail, when it has come; "" if the case ended without."""
+
+        def found() -> str:
+            mails = self.world.mails(self.account)[self._mails_before :]
+            if len(mails) >= number:
+                return self.world.link_in(mails[number - 1]) or "none"
+            return "ended" if self.is_over() else ""
+
+        link: str = self.world.until(found, f"mail {number} about {self.account}")
+        return "" if link in ("ended", "none") else link
+
+    def is_over(self) -> bool:
+        """Whether the execution of the case has ended."""
+        arn = self.world.execution_of(self.story.case_id)
+        described = self.world.stepfunctions.describe_execution(executionArn=arn)
+        return bool(described["status"] != "RUNNING")
+
+    def ends_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.is_over():
+                return True
+            time.sleep(0.5)
+        return False
+
+    def answer(self, link: str, decision: str, *, days: int = 30) -> None:
+        """Answer, again and again if the page does not work; when it never does, it recovers."""
+        page = link.rpartition("/")[2]
+        self.fail(APPROVAL_PAGE, about=page)
+        for _ in range(CLICKS):
+            if self._try(link, decision, days) in (200, 409):
+                break
+            time.sleep(0.5)
+        else:
+            self.recover()
+            self._try(link, decision, days)
+
+    def _try(self, link: str, decision: str, days: int) -> int:
+        is_sent, status = self.world.answer(self.account, link, decision, days)
+        self.story.answers.append((decision if is_sent else "look", status))
+        return status
+
+    def end(self) -> None:
+        """The execution of the case ends, and the story is told."""
+        arn = self.world.execution_of(self.story.case_id)
+        execution = self.world.ended(arn)
+        self._arns.append(arn)
+        self.story.execution = execution["status"]
+        self.story.execution_cause = f"{execution.get('error', '')}: {execution.get('cause', '')}"
+        # A case whose execution died is recorded a moment later.
+        deadline = time.monotonic() + 30
+        while not (case := self.world.case(self.story.case_id)).get("ended_at"):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        self.story.outcome = case["outcome"]
+        self.story.reason = case.get("reason", "")
+        if not case.get("ended_at"):
+            # Somebody was told, and the next sweep ends it.
+            self.recover()
+            self.world.sweep(self.account, self.world.name_sweep()[0])
+            if not self.world.case(self.story.case_id).get("ended_at"):
+                raise AssertionError("no sweep ends the case")
+
+    def put_back_decision(self) -> None:
+        """Where decisions never reach Step Functions: what docs/runbook.md says to do."""
+        if self._waits_for_dead_letter("DeliverDecisionFunction", "Undelivered"):
+            self.world.table.update_item(
+                Key={"pk": f"CASE#{self.story.case_id}", "sk": "CASE"},
+                ConditionExpression="decided = :yes AND attribute_not_exists(ended_at)",
+                UpdateExpression="SET delivered_again = :yes",
+                ExpressionAttributeValues={":yes": "YES"},
+            )
+
+    def put_back_log(self) -> None:
+        """Where the decision log cannot be written: the same."""
+        if self._waits_for_dead_letter("LogDecisionsFunction", "Unlogged"):
+            self.world.log_again(self.story.case_id)
+            self.story.logged = self.world.logged(self.story.case_id)
+
+    def _waits_for_dead_letter(self, function: str, queue: str) -> bool:
+        if not any(rule.function == function and rule.times is None for rule in self.rules):
+            return False
+        before = len(self.world.dead_in(queue))
+        try:
+            self.world.until(
+                lambda: len(self.world.dead_in(queue)) > before, "a dead letter", DEAD_SECONDS
+            )
+        except TimeoutError:
+            return False  # It got over it.
+        self.story.dead = self.world.dead_in(queue)[before:]
+        self.recover()
+        return True
+
+    def is_warned(self) -> None:
+        """Whoever has not been warned is warned by a later sweep."""
+        if self._mails() < MAILS_OF_AN_EXCEPTION:
+            self.story.warned_late = True
+            self.recover()
+            # Who died with the lock on the owner's mails keeps it for a while.
+            self.world.until(self._sweeps_and_warns, "the warning", LOCK.total_seconds() + 60)
+
+    def _sweeps_and_warns(self) -> bool:
+        self.world.sweep(self.account, self.world.name_sweep()[0])
+        return self._mails() >= MAILS_OF_AN_EXCEPTION
+
+    def _mails(self) -> int:
+        return len(self.world.mails(self.account)) - self._mails_before
+
+    def is_lifted(self) -> bool:
+        """Whether the root user is free again, soon."""
+        deadline = time.monotonic() + LIFT_SECONDS
+        while self.world.is_blocked(self.account):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def run(self, steps: Callable[[Scenario], None]) -> Story:
+        """Live through it."""
+        self._mails_before = len(self.world.mails(self.account))
+        try:
+            steps(self)
+        except Exception as error:  # A cell that goes wrong is a finding, not the end of the run.
+            self.story.trouble = f"{type(error).__name__}: {error}"
+        story = self.story
+        story.keys_left = len(self.world.keys_of(self.account))
+        story.mails = self._mails()
+        about = [*self._arns, *filter(None, (story.case_id, self._sweep_id))]
+        needs_somebody = story.sweep != "SUCCEEDED" or story.execution != "SUCCEEDED"
+        if needs_somebody or story.outcome in ("FAILED", "ESCALATED") or story.row == "UNKNOWN":
+            deadline = time.monotonic() + TELL_SECONDS
+            while not self.world.told_about(*about) and time.monotonic() < deadline:
+                time.sleep(0.5)
+        story.alerts = self.world.told_about(*about)
+        # What happens beside the case may come a moment later.
+        deadline = time.monotonic() + LATER_SECONDS
+        while self.rules and not self.has_hit() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if any(rule.function in OF_EVENTS and rule.times is None for rule in self.rules):
+            # Three attempts, each with all that the client tries.
+            deadline = time.monotonic() + DEAD_SECONDS
+            while not self.world.dead_about(self.account)[self._dead_before :]:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.5)
+        story.dead += self.world.dead_about(self.account)[self._dead_before :]
+        self.recover()
+        return story
+
+
+# -- the scenarios -----------------------------------------------------------------------------
+
+
+def approve(here: Scenario) -> None:
+    """A sweep finds a key, its deletion is approved, it is deleted."""
+    here.fail(but=(APPROVAL_PAGE,))
+    if here.sweep() and here.story.case_id:
+        if link := here.mail():
+            here.answer(link, "approve")
+            here.put_back_decision()
+        here.end()
+        here.put_back_log()
+
+
+def hold(here: Scenario) -> None:
+    """A deletion cannot tell for a while whether the kill switch is on."""
+    here.world.set_kill_switch()
+    # As often as the client tries.
+    here.world.fail(
+        Rule("DeleteRootKeysFunction", "ssm:GetParameter", "server_error", (here.account,), 4)
+    )
+    approve(here)
+
+
+def decline(here: Scenario) -> None:
+    """The keys may stay for three days, of which their owner is reminded in the next sweep."""
+    here.fail(but=(APPROVAL_PAGE, "WarnExceptionOwnersFunction"))
+    if here.sweep() and here.story.case_id:
+        if link := here.mail():
+            here.answer(link, "decline", days=3)  # Within the week before which one is warned.
+        here.end()
+    here.fail("WarnExceptionOwnersFunction")
+    here.sweep()
+    here.is_warned()
+
+
+def quarantine(here: Scenario) -> None:
+    """The root user is blocked first, and then its owner keeps the keys."""
+    here.fail(but=(APPROVAL_PAGE,))
+    if not here.sweep() or not here.story.case_id:
+        return
+    if link := here.mail():
+        here.answer(link, "quarantine")
+
+        def next_step() -> str:
+            case = here.world.case(here.story.case_id)
+            if here.is_over():
+                return "over"
+            if case.get("quarantine_token") and case.get("quarantine_until"):
+                return "blocked"
+            return "asked again" if case.get("quarantine_refused") else ""
+
+        step = here.world.until(next_step, "the block")
+        if step == "blocked":
+            here.answer(link, "decline")
+        elif step == "asked again":
+            here.story.asked_again = True
+            here.answer(here.mail(2), "approve")
+    here.end()
+    if not here.is_lifted():
+        # Then the next sweep does it.
+        here.story.stays_blocked = any(rule.function == LIFT for rule in here.rules)
+        here.recover()
+        here.world.sweep(here.account, here.world.name_sweep()[0])
+        if not here.is_lifted():
+            raise AssertionError("the root user stays blocked")
+
+
+def by_hand(here: Scenario) -> None:
+    """AWS lets no root session in, so the owner removes the key."""
+    here.fail()
+    if here.sweep() and here.story.case_id:
+        if here.mail() or not here.is_over():
+            here.world.remove_keys(here.account)
+        # What cannot be read is not taken for done: it looks again until it can.
+        if not here.ends_within(LOOK_SECONDS):
+            here.story.waited = True
+            here.recover()
+        here.end()
+
+
+def bounce(here: Scenario) -> None:
+    """Mails to the first approver bounce, so the next one is asked."""
+    here.world.appoint(here.account, bouncing(here.account))
+    try:
+        approve(here)
+    finally:
+        here.world.appoint(here.account)
+
+
+def fail(here: Scenario) -> None:
+    """A case that cannot go on."""
+    here.world.fail(
+        Rule("GatherEvidenceFunction", "sts:AssumeRoot", "server_error", (here.account,))
+    )
+    approve(here)
+
+
+def undone(here: Scenario) -> None:
+    """A sweep that cannot lift what is to be lifted, if anything is."""
+    here.have_fail_in_sweep(Rule(LIFT, "dynamodb:Query", "server_error"))
+    approve(here)
+
+
+def unknown(here: Scenario) -> None:
+    """An account that cannot be checked."""
+    here.world.fail(
+        Rule("CheckAccountsFunction", "sts:AssumeRole", "server_error", (here.account,))
+    )
+    here.fail()
+    here.sweep()
+
+
+SCENARIOS: dict[str, Callable[[Scenario], None]] = {
+    "approve": approve,
+    "hold": hold,
+    "decline": decline,
+    "quarantine": quarantine,
+    "by hand": by_hand,
+    "bounce": bounce,
+    "fail": fail,
+    "undone": undone,
+    "unknown": unknown,
+}
+
+
+def live(world: World, name: str, rules: Iterable[Rule] = ()) -> Story:
+    """Live through a scenario with an account of its own."""
+    with world.account(is_denied=name == "by hand") as account:
+        return Scenario(world, account, rules).run(SCENARIOS[name])

@@ -1,0 +1,111 @@
+"""What came of a cell, in a word, and whether that is as it has to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from local.faults import TEXT, Kind
+
+if TYPE_CHECKING:
+    from .matrix import Cell
+    from .scenarios import Story
+
+SAME = "same"
+REFUSED = "the page says so"
+DEAD_LETTER = "dead letter"
+STAYS_BLOCKED = "blocked until the next sweep"
+WAITS = "goes on looking"
+ASKED_AGAIN = "asked again"
+UNWARNED = "warned by a later sweep"
+MAP_RUN = "the Map Run of this sweep's execution says why"
+# Of AWS's errors, those that name their operation and say something.
+SAID = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.EXPIRED_TOKEN)
+NOT_HEARD = (Kind.TIMEOUT, Kind.TIMEOUT_DONE, Kind.DROPPED)
+# The answer to a mail that was sent may be lost, and then it is sent again.
+MAY_BE_DONE = (*NOT_HEARD, Kind.MALFORMED, Kind.EMPTY, Kind.CRASH_DONE)
+
+
+def label(story: Story, base: Story) -> str:
+    """What came of it: the state or outcome that is not as without faults."""
+    if story.sweep != base.sweep:
+        return f"sweep {story.sweep}"
+    if story.row != base.row:
+        return story.row
+    if story.asked_again and story.outcome == "REMEDIATED":
+        return ASKED_AGAIN
+    if story.outcome != base.outcome:
+        return story.outcome
+    if story.stays_blocked:
+        return STAYS_BLOCKED
+    if story.waited:
+        return WAITS
+    if story.dead:
+        return DEAD_LETTER
+    if story.warned_late:
+        return UNWARNED
+    if [status for _, status in story.answers] != [status for _, status in base.answers]:
+        return REFUSED
+    return SAME
+
+
+def problems(cell: Cell, story: Story, base: Story, expected: str) -> list[str]:
+    """Everything that must not be. `expected` is what should come of it."""
+    found = [story.trouble] if story.trouble else []
+    if not story.hits:
+        found.append("nothing failed")
+    if (got := label(story, base)) not in expected.split(" or "):
+        found.append(f"it is {got}, not {expected}")
+    found += _broken_promises(cell, story, base)
+    # Of a stream's function that fails, FunctionErrorsAlarm tells; alarms do not ring here.
+    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN):
+        found += _untold(cell, story)
+    return found
+
+
+def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
+    found = []
+    # A form may count though its answer was lost; only a decline that was taken is one for sure.
+    sent = [(answer, status) for answer, status in story.answers if answer != "look"]
+    may_delete = bool(sent) and sent[-1] != ("decline", 200)
+    if not story.keys_left and not may_delete and cell.scenario != "by hand":
+        found.append("a key is deleted without an approval")
+    if story.outcome == "REMEDIATED" and story.keys_left:
+        found.append("REMEDIATED, and the key is there")
+    if story.row == "CLEAN":
+        found.append("an account with a key is CLEAN")
+    if story.sweep == "SUCCEEDED" and story.row == "ROOT_KEYS" and not story.case_id:
+        found.append("root keys and no case")
+    if story.case_id and not story.outcome:
+        found.append("a case is lost")
+    if story.mails < base.mails and story.outcome in ("REMEDIATED", "DECLINED"):
+        found.append("a mail is missing")
+    more = 1 if cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE else 0
+    if cell.is_permanent:
+        more *= 40  # As often as it is tried, if nobody can tell whether it was sent.
+    if story.mails > base.mails + more + story.asked_again:
+        found.append(f"{story.mails} mails instead of {base.mails}")
+    return found
+
+
+def _untold(cell: Cell, story: Story) -> list[str]:
+    found = []
+    if not story.alerts and not story.dead:
+        found.append("nobody is told")
+    reason = f"{story.sweep_cause} {story.reason} {story.row_reason} {' '.join(story.alerts)}"
+    reason += f"{story.execution_cause} {' '.join(story.dead)}"
+    operation = cell.operation.partition(":")[2]
+    if MAP_RUN in reason:
+        return found  # Where every batch that failed has its error.
+    if cell.kind in SAID and story.dead == [] and TEXT not in reason:
+        found.append(f"the reason does not say what AWS said: {reason[:300]}")
+    # What breaks off while a file is read is no error of the call that opened it.
+    is_read_on = cell.operation == "s3:GetObject" and cell.kind == Kind.DROPPED
+    is_call = cell.function != "StateMachine" and cell.kind in (*SAID, *NOT_HEARD)
+    is_call = is_call and not is_read_on
+    if is_call and story.dead == [] and operation not in reason:
+        found.append(f"the reason does not name {operation}: {reason[:300]}")
+    # Who dies with the lock on somebody's mails keeps it from the next attempts.
+    died = "ExitError" in reason or "MailPendingError" in reason
+    if cell.kind in (Kind.CRASH, Kind.CRASH_DONE) and not story.dead and not died:
+        found.append(f"the reason does not say that it was killed: {reason[:300]}")
+    return found

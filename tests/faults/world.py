@@ -1,0 +1,352 @@
+"""A deployed stack whose calls fail, and the accounts that cells of the matrix borrow in it."""
+
+from __future__ import annotations
+
+import html
+import json
+import queue
+import re
+import secrets
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from boto3.dynamodb.conditions import Key
+
+from rootsweep.sweeps import sweep_id_for
+from tests.deployed.conftest import (
+    MANAGEMENT_ACCOUNT,
+    SECURITY_ACCOUNT,
+    allow,
+    as_root,
+    delegate_policies,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local.faults import Kind
+    from local.stack import Stack
+
+ACCOUNTS = 48
+# Accounts into which no root session is let.
+DENIED_ACCOUNTS = 12
+# One rung, longer than any cell takes.
+POLICY = [{"after": "40m", "notify": ["approvers"]}]
+PARAMETERS = {
+    "AlertAddress": "",
+    "CanaryDeletions": "0",
+    "EscalationPolicy": json.dumps(POLICY),
+    "MailWindowSeconds": "0",
+    "ManualRemovalCheckSeconds": "10",
+    "Quarantine": "180s",
+}
+PATIENCE_SECONDS = 900
+
+
+def _id(number: int) -> str:
+    return f"{500_000_000_000 + number}"
+
+
+def address(account: str) -> str:
+    """Who answers for an account."""
+    return f"owner-{account}@example.com"
+
+
+def bouncing(account: str) -> str:
+    """Who is asked first in the scenario in which their mails bounce."""
+    return f"bounce+{account}@simulator.amazonses.com"
+
+
+ORGANIZATION = {
+    "management_account": MANAGEMENT_ACCOUNT,
+    "security_account": SECURITY_ACCOUNT,
+    "accounts": [
+        {
+            "id": _id(number),
+            "security_contact": address(_id(number)),
+            "scp_denies_root": number >= ACCOUNTS,
+        }
+        for number in range(ACCOUNTS + DENIED_ACCOUNTS)
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which calls fail in a cell, and how; `times` is None for ever."""
+
+    function: str
+    operation: str
+    kind: Kind | str
+    about: tuple[str, ...] = ()
+    times: int | None = None
+
+
+class World:
+    """The stack. Any number of cells use it at once, each with an account of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.http = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
+        self.stepfunctions = stack.client("stepfunctions")
+        self.sqs = stack.client("sqs")
+        self.table = stack.resource("dynamodb").Table(stack.outputs["TableName"])
+        tables = stack.client("dynamodb").list_tables()["TableNames"]
+        [log] = [name for name in tables if "DecisionLog" in name]
+        self._log = stack.resource("dynamodb").Table(log)
+        self.alerts: list[str] = []
+        self.dead: list[tuple[str, str]] = []
+        self._free: dict[bool, queue.Queue[str]] = defaultdict(queue.Queue)
+        for number in range(ACCOUNTS + DENIED_ACCOUNTS):
+            self._free[number >= ACCOUNTS].put(_id(number))
+        delegate_policies(stack)
+        self._alert_queue = self._subscribe()
+        self._dead_queues = [
+            url
+            for url in self.sqs.list_queues()["QueueUrls"]
+            if re.search(r"Un(delivered|logged|handled)", url)
+        ]
+        self._ends = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        self._ends.set()
+
+    # -- accounts ------------------------------------------------------------------------------
+
+    @contextmanager
+    def account(self, *, is_denied: bool = False) -> Iterator[str]:
+        """An account with one root key and no history."""
+        account = self._free[is_denied].get()
+        self._forget(account)
+        self.remove_keys(account)
+        as_root(self.stack, account, "iam").create_access_key()
+        yield account
+        # One that a cell has left in the middle of something is not lent again.
+        self._free[is_denied].put(account)
+
+    def _forget(self, account: str) -> None:
+        keys = [{"pk": "OPEN_CASE", "sk": account}, {"pk": "QUARANTINE", "sk": account}]
+        people = (f"APPROVER#{each(account)}" for each in (address, bouncing))
+        for partition in (f"ACCOUNT#{account}", *people):
+            found = self.table.query(KeyConditionExpression=Key("pk").eq(partition))["Items"]
+            keys += [{"pk": item["pk"], "sk": item["sk"]} for item in found]
+        for key in keys:
+            self.table.delete_item(Key=key)
+
+    def keys_of(self, account: str) -> set[str]:
+        """The root keys that there are, whoever may see them."""
+        view = self.http.get(f"{self.stack.endpoint}/_rootsweep/organization").json()
+        return {key["id"] for key in view["accounts"][account]["access_keys"]}
+
+    def is_blocked(self, account: str) -> bool:
+        """Whether the quarantine is attached to an account."""
+        organizations = as_root(self.stack, MANAGEMENT_ACCOUNT, "organizations")
+        policies = organizations.list_policies_for_target(
+            TargetId=account, Filter="SERVICE_CONTROL_POLICY"
+        )["Policies"]
+        return any("quarantine" in policy["Name"] for policy in policies)
+
+    def appoint(self, account: str, *approvers: str) -> None:
+        """Tag an account with who answers for it, before its contact."""
+        organizations = as_root(self.stack, MANAGEMENT_ACCOUNT, "organizations")
+        tag = {"Key": "rootsweep-approver", "Value": " ".join(approvers)}
+        if approvers:
+            organizations.tag_resource(ResourceId=account, Tags=[tag])
+        else:
+            organizations.untag_resource(ResourceId=account, TagKeys=[tag["Key"]])
+
+    def remove_keys(self, account: str) -> None:
+        """What an owner does in the console."""
+        for key in self.keys_of(account):
+            as_root(self.stack, account, "iam").delete_access_key(AccessKeyId=key)
+
+    def set_kill_switch(self) -> None:
+        """Set it to off, again, so that its next trouble is news."""
+        self.stack.client("ssm").put_parameter(
+            Name=self.stack.outputs["KillSwitchParameter"], Value="off", Overwrite=True
+        )
+
+    # -- faults --------------------------------------------------------------------------------
+
+    def fail(self, rule: Rule) -> None:
+        given = {**vars(rule), "about": list(rule.about)}
+        self.http.post(self._faults, json=given).raise_for_status()
+
+    def recover(self, about: str) -> None:
+        """The faults about a text are over."""
+        self.http.request("DELETE", self._faults, content=about).raise_for_status()
+
+    def faults(self) -> dict[str, Any]:
+        """The rules with their hits, and what each function called."""
+        found: dict[str, Any] = self.http.get(self._faults).json()
+        return found
+
+    @property
+    def _faults(self) -> str:
+        return f"{self.stack.endpoint}/_rootsweep/faults"
+
+    # -- sweeps and cases ----------------------------------------------------------------------
+
+    def name_sweep(self) -> tuple[str, str]:
+        """The ARN of an execution that is still to be started, and the end of its sweep's id."""
+        machine = self.stack.outputs["SweepStateMachineArn"]
+        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{secrets.token_hex(8)}"
+        sweep_id = sweep_id_for(execution_arn=arn, started_at="")
+        return arn, sweep_id.rpartition("-")[2]
+
+    def sweep(self, account: str, arn: str) -> dict[str, Any]:
+        """A sweep of one account by an execution of this name, when it has ended."""
+        self.stepfunctions.start_execution(
+            stateMachineArn=self.stack.outputs["SweepStateMachineArn"],
+            name=arn.rpartition(":")[2],
+            input=json.dumps({"accounts": [account]}),
+        )
+        return self.ended(arn)
+
+    def ended(self, arn: str) -> dict[str, Any]:
+        def described() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.stepfunctions.describe_execution(executionArn=arn)
+            return found if found["status"] != "RUNNING" else None
+
+        execution = self.until(described, f"the end of {arn}")
+        assert execution is not None
+        return execution
+
+    def row(self, sweep: dict[str, Any], account: str) -> dict[str, Any]:
+        """What the report of a sweep says of an account."""
+        bucket, _, name = json.loads(sweep["output"])["report"][5:].partition("/")
+        body = self.stack.client("s3").get_object(Bucket=bucket, Key=name)["Body"]
+        rows = {row["id"]: row for row in json.load(body)["accounts"]}
+        found: dict[str, Any] = rows[account]
+        return found
+
+    def open_case(self, account: str) -> str:
+        """The id of the open case of an account, or ""."""
+        item = self.table.get_item(Key={"pk": "OPEN_CASE", "sk": account}, ConsistentRead=True)
+        return str(item.get("Item", {}).get("case_id", ""))
+
+    def case(self, case_id: str) -> dict[str, Any]:
+        key = {"pk": f"CASE#{case_id}", "sk": "CASE"}
+        found: dict[str, Any] = self.table.get_item(Key=key, ConsistentRead=True).get("Item", {})
+        return found
+
+    def execution_of(self, case_id: str) -> str:
+        machine = self.stack.outputs["RemediateStateMachineArn"]
+        return f"{machine.replace(':stateMachine:', ':execution:')}:{case_id}"
+
+    def log_again(self, case_id: str) -> None:
+        """What docs/runbook.md says to do about facts that are not in the decision log."""
+        functions = self.stack.client("lambda").get_paginator("list_functions").paginate()
+        [name] = [
+            function["FunctionName"]
+            for page in functions
+            for function in page["Functions"]
+            if "LogDecisionsFunction" in function["FunctionName"]
+        ]
+        answer = self.stack.client("lambda").invoke(
+            FunctionName=name, Payload=json.dumps({"case_ids": [case_id]})
+        )
+        assert "FunctionError" not in answer, answer["Payload"].read()
+
+    def logged(self, case_id: str) -> int:
+        """How many facts about a case are in the decision log."""
+        found = self._log.query(KeyConditionExpression=Key("pk").eq(f"FACT#{case_id}"))
+        return len(found["Items"])
+
+    # -- people --------------------------------------------------------------------------------
+
+    def mails(self, account: str) -> list[str]:
+        """The texts of the mails that an account's owner got."""
+        url = f"{self.stack.endpoint}/_rootsweep/inbox"
+        mails = self.http.get(
+            url, params={"to": address(account)}, headers={"accept": "application/json"}
+        ).json()
+        return [mail["BodyText"] for mail in mails]
+
+    def link_in(self, mail: str) -> str:
+        found = re.search(re.escape(self.stack.outputs["ApprovalUrl"]) + r"/[\w-]+", mail)
+        return found[0] if found else ""
+
+    def answer(self, account: str, link: str, decision: str, days: int) -> tuple[bool, int]:
+        """Open a link and send its form: whether it came to that, and the last status.
+
+        What is declined stays for so many days.
+        """
+        page = self.http.get(link)
+        if page.status_code != 200:
+            return False, page.status_code
+        tickets = re.findall(r'name="case" value="([^"]+)"', page.text)
+        ticket = next(
+            (each for each in map(html.unescape, tickets) if each.startswith(account)), ""
+        )
+        form = {"case": ticket, "decision": decision}
+        if decision == "decline":
+            until = f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+            form |= {"reason": "it runs the payroll", "until": until}
+        else:
+            form["account_id"] = account
+        return True, self.http.post(link, data=form).status_code
+
+    # -- what people are told ------------------------------------------------------------------
+
+    def told_about(self, *texts: str) -> list[str]:
+        """Alerts in which one of the texts is."""
+        return [alert for alert in list(self.alerts) if any(text in alert for text in texts)]
+
+    def dead_about(self, text: str) -> list[str]:
+        """Dead letters in which a text is."""
+        return [letter for _, letter in list(self.dead) if text in letter]
+
+    def dead_in(self, queue: str) -> list[str]:
+        """Dead letters of a queue, like Undelivered."""
+        return [letter for url, letter in list(self.dead) if queue in url]
+
+    def _listen(self) -> None:
+        while not self._ends.is_set():
+            self.alerts += [json.loads(body)["Message"] for body in self._take(self._alert_queue)]
+            for url in self._dead_queues:
+                self.dead += [(url, letter) for letter in self._take(url)]
+            self._ends.wait(0.5)
+
+    def _take(self, url: str) -> list[str]:
+        found = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in found:
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return [
+            message["Body"] + json.dumps(message.get("MessageAttributes", {}), default=str)
+            if url != self._alert_queue
+            else message["Body"]
+            for message in found
+        ]
+
+    def _subscribe(self) -> str:
+        sns = self.stack.client("sns")
+        url: str = self.sqs.create_queue(QueueName="alerts")["QueueUrl"]
+        arn = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        queue_arn = arn["Attributes"]["QueueArn"]
+        policy = allow(
+            "sqs:SendMessage", Principal={"Service": "sns.amazonaws.com"}, Resource=queue_arn
+        )
+        self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+        topic = self.stack.outputs["AlertTopicArn"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
+        return url
+
+    @staticmethod
+    def until(happened: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        """What happened, when it has. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        pause = 0.1
+        while time.monotonic() < deadline:
+            if result := happened():
+                return result
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.3)
+        raise TimeoutError(f"waited {seconds:.0f} s for {what}")
