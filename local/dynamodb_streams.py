@@ -9,6 +9,7 @@ failure. Each mapping goes at its own pace, whatever others do.
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
 from importlib.metadata import version
@@ -22,15 +23,17 @@ from local.pretend import MINISTACK
 if version("ministack") != MINISTACK:
     raise ImportError(f"local/dynamodb_streams.py fits ministack {MINISTACK}")
 
-# AWS does not say how long it waits between attempts; here fifty of them are over in seconds.
-RETRY_SECONDS = 0.1
+# AWS does not say how long it waits between attempts. Where it is not set, MiniStack's own way
+# stays, which tries for ever: fifty attempts would be over sooner than anybody mends a permission.
+RETRY_SECONDS = float(os.environ.get("STREAM_RETRY_SECONDS", "0"))
 
 _busy: set[str] = set()
 _lock = threading.Lock()
 
 
 def install() -> None:
-    lambda_svc._poll_dynamodb_streams = poll
+    if RETRY_SECONDS:
+        lambda_svc._poll_dynamodb_streams = poll
 
 
 def poll() -> bool:

@@ -17,7 +17,7 @@ from ministack.core import iam_evaluator, responses
 from ministack.services import eventbridge, lambda_svc
 from ministack.services.cloudformation import provisioners
 
-from local import pretend
+from local import dynamodb_streams, pretend
 
 if version("ministack") != pretend.MINISTACK:
     raise ImportError(f"local/event_bridge.py fits ministack {pretend.MINISTACK}")
@@ -29,7 +29,8 @@ _original_create = provisioners._eb_event_bus_create
 
 def install() -> None:
     eventbridge._dispatch_to_event_bus = dispatch_to_event_bus
-    eventbridge._dispatch_to_lambda = dispatch_to_lambda
+    if dynamodb_streams.RETRY_SECONDS:
+        eventbridge._dispatch_to_lambda = dispatch_to_lambda
     provisioners._RESOURCE_HANDLERS["AWS::Events::EventBus"]["create"] = create_event_bus
 
 

@@ -166,7 +166,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         process = subprocess.Popen(
             [*command, "--organization", str(path)],
             cwd=REPOSITORY,
-            env={**os.environ, "SFN_WAIT_SCALE": "0"},
+            env={**os.environ, "SFN_WAIT_SCALE": "0", "STREAM_RETRY_SECONDS": "0.1"},
         )
         started.append(process)
         aws = Aws(f"http://localhost:{port}")

@@ -135,7 +135,11 @@ def _means_something(cell: Cell) -> bool:
 def deployed() -> Iterator[World]:
     """The stack on an embedded AWS with room for many functions that wait for nothing."""
     before = dict(os.environ)
-    os.environ.update(LAMBDA_CONCURRENCY=str(LAMBDA_CONCURRENCY), SFN_WAIT_SCALE=str(WAIT_SCALE))
+    os.environ.update(
+        LAMBDA_CONCURRENCY=str(LAMBDA_CONCURRENCY),
+        SFN_WAIT_SCALE=str(WAIT_SCALE),
+        STREAM_RETRY_SECONDS="0.1",
+    )
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "organization.yaml"
