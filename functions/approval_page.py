@@ -30,6 +30,7 @@ CASES_OF_A_PAGE = 15
 MOST_APPROVED = 5
 CASE_ID = re.compile(r"[0-9]{12}-[0-9]{8}T[0-9]{6}Z")
 log = logging.getLogger()
+# Somebody waits for the page: three attempts fit into its time, those of `rootsweep.calls` do not.
 dynamodb = boto3.resource(
     "dynamodb",
     config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),

@@ -32,7 +32,7 @@ from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
 from ministack.services import stepfunctions as sfn
 
-from local.pretend import MINISTACK
+from local.pretend import MINISTACK, read_body
 
 if version("ministack") != MINISTACK:
     raise ImportError(f"local/faults.py fits ministack {MINISTACK}")
@@ -263,14 +263,14 @@ def with_faults(inner: Any) -> Any:
         if scope["type"] != "http":
             await inner(scope, receive, send)
         elif scope["path"] == PATH:
-            await _control(scope["method"], await _read(receive), send)
+            await _control(scope["method"], await read_body(receive), send)
         else:
             headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
             invocation = FAULTS.running.get(headers.get("x-amzn-trace-id", ""))
             if invocation is None:
                 await inner(scope, receive, send)
                 return
-            body = await _read(receive)
+            body = await read_body(receive)
             service, operation = _operation(scope, headers, body)
             about = invocation.event
             if service in ONE_ACCOUNT:
@@ -396,12 +396,3 @@ async def _send(
     raw = [(name.encode(), value.encode()) for name, value in all_headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": length is not None})
-
-
-async def _read(receive: Any) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body

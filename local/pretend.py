@@ -1008,7 +1008,7 @@ def _with_view(pretend: Pretend, inner: Any) -> Any:
             return
         status, answer = 200, None
         if scope["method"] == "POST":
-            change = json_object(await _read(receive))
+            change = json_object(await read_body(receive))
             try:
                 pretend.set_state(str(change.get("account")), str(change.get("state")))
             except ValueError as error:
@@ -1021,7 +1021,8 @@ def _with_view(pretend: Pretend, inner: Any) -> Any:
     return app
 
 
-async def _read(receive: Any) -> bytes:
+async def read_body(receive: Any) -> bytes:
+    """The whole body of a request."""
     body, more = b"", True
     while more:
         message = await receive()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local.faults import Kind
+from local.faults import STATE_MACHINE, Kind
 
-from .scenarios import STATE_MACHINE
 from .verdict import ASKED_AGAIN, DEAD_LETTER, REFUSED, SAME, STAYS_BLOCKED, UNWARNED, WAITS
 
 if TYPE_CHECKING:

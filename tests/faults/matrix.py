@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import yaml
 
 from local import stack
-from local.faults import Kind
+from local.faults import STATE_MACHINE, Kind
 from local.organization import load
+from tests.contract.shipped import invocations
 from tests.deployed.conftest import free_port
 
-from .scenarios import SCENARIOS, STATE_MACHINE, Rule, Story, live
+from .scenarios import SCENARIOS, Rule, Story, live
 from .world import ORGANIZATION, PARAMETERS, World
 
 if TYPE_CHECKING:
@@ -112,16 +113,8 @@ SUBJECTS = {
     "undone": "Rootsweep could not do everything in a sweep",
     "unknown": "Rootsweep could not check every account",
 }
-TASKS = {
-    f"{name}Function"
-    for name in (
-        *("CheckPrerequisites", "ListAccounts", "CheckAccounts", "OpenCases"),
-        *("LiftEndedQuarantines", "WarnExceptionOwners", "WriteReport", "GatherEvidence"),
-        *("FindApprovers", "RequestApproval", "ReadDecision", "QuarantineRootUser"),
-        *("DeleteRootKeys", "HoldDeletion", "ConfirmRemoval", "RecordOutcome"),
-        *("RequestManualRemoval", "CheckManualRemoval"),
-    )
-}
+# Whatever a state invokes.
+TASKS = {id for _, _, _, id in invocations()}
 
 
 def _means_something(cell: Cell) -> bool:

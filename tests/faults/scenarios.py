@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from local.faults import STATE_MACHINE
 from rootsweep.mailing import LOCK
 
 from .world import Rule, World, bouncing
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 APPROVAL_PAGE = "ApprovalPageFunction"
 LIFT = "LiftEndedQuarantinesFunction"
-STATE_MACHINE = "StateMachine"
 LATER_IN_A_SWEEP = {
     LIFT,
     "OpenCasesFunction",

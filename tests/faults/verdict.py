@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local.faults import TEXT, Kind
+from local.faults import STATE_MACHINE, TEXT, Kind
 
 if TYPE_CHECKING:
     from .matrix import Cell
@@ -77,6 +77,8 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
         found.append("root keys and no case")
     if story.case_id and not story.outcome:
         found.append("a case is lost")
+    if cell.function == "LogDecisionsFunction" and story.dead and not story.logged:
+        found.append("what was not logged could not be put back")
     if story.mails < base.mails and story.outcome in ("REMEDIATED", "DECLINED"):
         found.append("a mail is missing")
     more = 1 if cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE else 0
@@ -100,7 +102,7 @@ def _untold(cell: Cell, story: Story) -> list[str]:
         found.append(f"the reason does not say what AWS said: {reason[:300]}")
     # What breaks off while a file is read is no error of the call that opened it.
     is_read_on = cell.operation == "s3:GetObject" and cell.kind == Kind.DROPPED
-    is_call = cell.function != "StateMachine" and cell.kind in (*SAID, *NOT_HEARD)
+    is_call = cell.function != STATE_MACHINE and cell.kind in (*SAID, *NOT_HEARD)
     is_call = is_call and not is_read_on
     if is_call and story.dead == [] and operation not in reason:
         found.append(f"the reason does not name {operation}: {reason[:300]}")

@@ -227,11 +227,6 @@ class World:
         found: dict[str, Any] = rows[account]
         return found
 
-    def open_case(self, account: str) -> str:
-        """The id of the open case of an account, or ""."""
-        item = self.table.get_item(Key={"pk": "OPEN_CASE", "sk": account}, ConsistentRead=True)
-        return str(item.get("Item", {}).get("case_id", ""))
-
     def case(self, case_id: str) -> dict[str, Any]:
         key = {"pk": f"CASE#{case_id}", "sk": "CASE"}
         found: dict[str, Any] = self.table.get_item(Key=key, ConsistentRead=True).get("Item", {})
