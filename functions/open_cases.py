@@ -29,6 +29,7 @@ REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
 CONCURRENCY = 16
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
+LOOKS = 3
 MOST_FAILED = 5
 EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
 log = logging.getLogger()
@@ -62,7 +63,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
         with logs.about(sweep_id=event["sweep_id"], account_id=account.id):
             try:
-                return look_into_account(
+                return look_until_it_passes(
                     account, None if event["detect_only"] else opening, sweep_id=event["sweep_id"]
                 )
             except Exception as error:  # One account must not cost the others their cases.
@@ -192,6 +193,24 @@ def why_gone(state: str | None) -> str:
     return f"the account is {state}" if state in SKIPPED_STATES else ""
 
 
+def look_until_it_passes(
+    account: Account, opening: Opening | None, *, sweep_id: str
+) -> tuple[dict[str, Any], cases.Case | None]:
+    """`look_into_account`, tried again after what the SDK takes for final, and may yet pass.
+
+    So is a meeting with another sweep at the same account, or a denial.
+    """
+    for attempt in range(1, LOOKS + 1):
+        try:
+            return look_into_account(account, opening, sweep_id=sweep_id)
+        except ClientError as error:
+            tried_again = error.response.get("ResponseMetadata", {}).get("RetryAttempts")
+            if attempt == LOOKS or tried_again:
+                raise
+            time.sleep(0.2 * attempt)
+    raise AssertionError("the loop above returns or raises")
+
+
 def look_into_account(
     account: Account, opening: Opening | None, *, sweep_id: str
 ) -> tuple[dict[str, Any], cases.Case | None]:
@@ -236,7 +255,17 @@ def ensure_case(
     """The open case of the account, with its execution running; a new one if there is none."""
 
     def opened() -> cases.Case:
-        return open_case(account, opening, key_ids=key_ids, exception=exception, now=now)
+        return cases.open_case(
+            table,
+            account=account,
+            sweep_id=opening.sweep_id,
+            remediate_arn=REMEDIATE_ARN,
+            ladder=opening.ladder,
+            key_ids=key_ids,
+            old_exception=exception,
+            now=now,
+            ask_at=opening.ask_at,
+        )
 
     case = opened()
     if start(case):
@@ -256,35 +285,6 @@ def ensure_case(
     case = opened()
     start(case)
     return case
-
-
-def open_case(
-    account: Account,
-    opening: Opening,
-    *,
-    key_ids: list[str],
-    exception: exceptions.AccountException | None,
-    now: datetime,
-) -> cases.Case:
-    """`cases.open_case`, tried again when it met another sweep at the same account."""
-    for attempt in range(1, 4):
-        try:
-            return cases.open_case(
-                table,
-                account=account,
-                sweep_id=opening.sweep_id,
-                remediate_arn=REMEDIATE_ARN,
-                ladder=opening.ladder,
-                key_ids=key_ids,
-                old_exception=exception,
-                now=now,
-                ask_at=opening.ask_at,
-            )
-        except table.meta.client.exceptions.TransactionCanceledException:
-            if attempt == 3:
-                raise
-            time.sleep(0.2 * attempt)
-    raise AssertionError("the loop above returns or raises")
 
 
 def read_keys(account_id: str, *, sweep_id: str) -> tuple[list[root_access.RootKey], str]:

@@ -148,6 +148,7 @@ class Invocation:
     function: str
     event: str
     worker: Any = None
+    trace_ids: list[str] = field(default_factory=list)
 
     def kill(self) -> None:
         """The process ends here and now, as if out of memory."""
@@ -217,6 +218,7 @@ def install() -> None:
             return found
         # AWS X-Ray Developer Guide, "Tracing header". Functions that are not traced have one too.
         made = f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Sampled=0"
+        invocation.trace_ids.append(made)
         FAULTS.running[made] = invocation
         return made
 
@@ -229,7 +231,7 @@ def install() -> None:
             return result
         finally:
             _current.reset(token)
-            for id in [id for id, each in FAULTS.running.items() if each is invocation]:
+            for id in invocation.trace_ids:
                 del FAULTS.running[id]
 
     def with_worker(self: Any, event: Any, request_id: str, **named: Any) -> dict[str, Any]:

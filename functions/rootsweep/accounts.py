@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from rootsweep.pages import IncompleteAnswerError, listed
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from mypy_boto3_organizations import OrganizationsClient
 
+# AWS lets organizational units be nested five levels deep (Organizations User Guide, Quotas).
+MOST_LEVELS = 10
 ACCOUNT_ID = re.compile(r"[0-9]{12}")
 ORGANIZATIONAL_UNIT_ID = re.compile(r"(ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}|r-[0-9a-z]{4,32})")
 
@@ -63,16 +67,15 @@ def list_accounts(organizations: OrganizationsClient) -> list[Account]:
     """Every account of the organization, sorted by id.
 
     Pages may be empty while there are more (Organizations API, ListAccounts); the paginator goes
-    on until there is no token. Raises ClientError.
+    on until there is no token. Raises ClientError, and IncompleteAnswerError rather than leave out
+    an account.
     """
-    listed = [
-        account
-        for page in organizations.get_paginator("list_accounts").paginate()
-        for account in page.get("Accounts", [])
-        if account.get("Id")
-    ]
+    pages = organizations.get_paginator("list_accounts").paginate()
+    found = list(listed(pages, "Accounts"))
+    if nameless := [account for account in found if not account.get("Id")]:
+        raise IncompleteAnswerError(f"AWS listed an account without its id: {nameless[0]}")
     tree = _OrganizationTree.read(organizations)
-    paths = {account["Id"]: _parents_from(account) for account in listed}
+    paths = {account["Id"]: _parents_from(account) for account in found}
     if not all(paths.values()):
         paths |= {id: parents for id, parents in tree.parents_of_accounts() if not paths.get(id)}
     accounts = {
@@ -83,7 +86,7 @@ def list_accounts(organizations: OrganizationsClient) -> list[Account]:
             organizations_state=_state(account),
             parents=tuple(paths[account["Id"]]),
         )
-        for account in listed
+        for account in found
     }
     return sorted(accounts.values(), key=lambda account: account.id)
 
@@ -138,25 +141,27 @@ class _OrganizationTree:
     def read(cls, organizations: OrganizationsClient) -> _OrganizationTree:
         names: dict[str, str] = {}
         paths: dict[str, list[str]] = {}
-        roots = organizations.get_paginator("list_roots").paginate()
-        todo = [[root["Id"]] for page in roots for root in page.get("Roots", [])]
+        roots = listed(organizations.get_paginator("list_roots").paginate(), "Roots")
+        todo = [[root["Id"]] for root in roots]
         units_of = organizations.get_paginator("list_organizational_units_for_parent")
         while todo:
             path = todo.pop()
             paths[path[-1]] = path
-            for page in units_of.paginate(ParentId=path[-1]):
-                for unit in page.get("OrganizationalUnits", []):
-                    names[unit["Id"]] = unit.get("Name", unit["Id"])
-                    todo.append([*path, unit["Id"]])
+            for unit in listed(units_of.paginate(ParentId=path[-1]), "OrganizationalUnits"):
+                names[unit["Id"]] = unit.get("Name", unit["Id"])
+                todo.append([*path, unit["Id"]])
         return cls(organizations, names, paths)
 
     def path_of_names(self, parents: list[str]) -> str:
-        return "/".join(self.names.get(id, id) for id in parents if id.startswith("ou-")) or "root"
+        """The names for people to read; of more than AWS lets anybody have, both ends."""
+        names = [self.names.get(id, id) for id in parents if id.startswith("ou-")]
+        if len(names) > MOST_LEVELS:
+            names = [*names[:2], "…", *names[3 - MOST_LEVELS :]]
+        return "/".join(names) or "root"
 
     def parents_of_accounts(self) -> Iterator[tuple[str, list[str]]]:
         """Each account with its parents, for answers of ListAccounts that came without `Paths`."""
         accounts_of = self.organizations.get_paginator("list_accounts_for_parent")
         for parent, path in self.paths.items():
-            for page in accounts_of.paginate(ParentId=parent):
-                for account in page.get("Accounts", []):
-                    yield account["Id"], path
+            for account in listed(accounts_of.paginate(ParentId=parent), "Accounts"):
+                yield account["Id"], path

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rootsweep.cases import Case
     from rootsweep.root_access import RootKey
 
+# The version of the page and its forms: raised when a field gets another meaning, so that a form of
+# a page that was open during an upgrade is answered with the page as it is now.
+PAGE_VERSION = 1
 REASON_LENGTH = 1000
 TICKET_LENGTH = 100
 
@@ -74,9 +77,10 @@ class QuorumPolicy:
 def page_token(secret: str, case: Case) -> str:
     """What a form must carry to count: made from the link and the evidence that the page shows.
 
-    It stops forms of other sites, which know no link, and forms about evidence that has changed.
+    It stops forms of other sites, which know no link, forms about evidence that has changed, and
+    those of another version of the page.
     """
-    text = f"decide {case.id} {case.request_number} {case.fingerprint}"
+    text = f"decide {PAGE_VERSION} {case.id} {case.request_number} {case.fingerprint}"
     return hmac.new(secret.encode(errors="replace"), text.encode(), hashlib.sha256).hexdigest()
 
 

@@ -28,6 +28,7 @@ from rootsweep.table import (
     iso,
     last_case_key,
     open_case_key,
+    readable,
     request_key,
 )
 from rootsweep.text import person
@@ -179,7 +180,8 @@ class Case:
 
     @classmethod
     def from_item(cls, item: dict[str, Any]) -> Case:
-        """The case from its item."""
+        """The case from its item. Raises NewerItemError."""
+        item = readable(item)
         decision = item.get("decision")
         obstacle = item.get("obstacle")
         ladder = tuple(Rung.from_dict(rung) for rung in item.get("ladder", []))

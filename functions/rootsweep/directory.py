@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rootsweep import escalation
 from rootsweep.errors import ApproverUnknownError
+from rootsweep.pages import IncompleteAnswerError, listed
 from rootsweep.text import EMAIL_ADDRESS, person
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ def _tagged_addresses(directory: Directory, account_id: str, resource: str) -> l
         pages = directory.organizations.get_paginator("list_tags_for_resource").paginate(
             ResourceId=resource
         )
-        tags = {tag["Key"]: tag["Value"] for page in pages for tag in page.get("Tags", [])}
-    except (ClientError, BotoCoreError) as error:
+        tags = {tag["Key"]: tag["Value"] for tag in listed(pages, "Tags")}
+    except (ClientError, BotoCoreError, IncompleteAnswerError) as error:
         raise _absence(error, account_id) from error
     return _addresses(tags.get(directory.tag_key, ""))
 
@@ -168,7 +169,9 @@ def _security_contact(account_client: AccountClient, account_id: str) -> list[st
         )
     except (ClientError, BotoCoreError) as error:
         raise _absence(error, account_id) from error
-    return _addresses(answer.get("AlternateContact", {}).get("EmailAddress", ""))
+    if "AlternateContact" not in answer:
+        raise ApproverUnknownError(f"account {account_id}: AWS sent a contact without its fields")
+    return _addresses(answer["AlternateContact"].get("EmailAddress", ""))
 
 
 def _absence(error: Exception, account_id: str) -> Exception:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from rootsweep.root_access import RootKey
-from rootsweep.table import SCHEMA_VERSION, exception_key, iso
+from rootsweep.table import SCHEMA_VERSION, exception_key, iso, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,8 @@ class AccountException:
 
     @classmethod
     def from_item(cls, item: dict[str, Any]) -> Self:
-        """The exception from what `to_item` made of it."""
+        """The exception from what `to_item` made of it. Raises NewerItemError."""
+        item = readable(item)
         known = {name: item[name] for name in cls.__dataclass_fields__ if name in item}
         # One that was made before keys were kept covers none: people are asked, nobody is in doubt.
         keys = tuple(RootKey.from_dict(key) for key in item.get("keys", ()))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb.service_resource import Table
 
+# Raised when an item gets fields that an older version must not overlook. What older versions wrote
+# is read for as long as cases of theirs can be open: see tests/workflow/stored.
 SCHEMA_VERSION = 1
 OPEN_CASE = "OPEN_CASE"
 QUARANTINE = "QUARANTINE"
@@ -114,6 +116,24 @@ def log_entry_key(number: int) -> Key:
 def fact_key(case_id: str, fact_id: str) -> Key:
     """The key that says which entry a fact about a case has."""
     return {"pk": f"FACT#{case_id}", "sk": fact_id}
+
+
+class NewerItemError(Exception):
+    """When an item was written by a newer version, so that this one may not know what it says."""
+
+
+def readable(item: dict[str, Any]) -> dict[str, Any]:
+    """The item, unless it has a `schema` that this version does not know.
+
+    Who goes back to an older version after an upgrade deletes nothing by half of the rules. Raises
+    NewerItemError.
+    """
+    if int(item.get("schema", SCHEMA_VERSION)) > SCHEMA_VERSION:
+        raise NewerItemError(
+            f"{item.get('pk')} {item.get('sk')} has schema {item['schema']}; this version of"
+            f" Rootsweep knows {SCHEMA_VERSION}. Deploy the version that wrote it, or a newer one."
+        )
+    return item
 
 
 def every_item(table: Table, **query: Any) -> Iterator[dict[str, Any]]:

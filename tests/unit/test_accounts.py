@@ -7,6 +7,7 @@ import pytest
 
 from rootsweep import accounts
 from rootsweep.accounts import Account
+from rootsweep.pages import IncompleteAnswerError
 
 from .builders import ACCOUNT, an_account
 
@@ -83,7 +84,7 @@ def test_empty_pages_of_roots_and_units_are_not_the_end_either(
     stubbed.add_response(UNITS, {"NextToken": "2"}, {"ParentId": "r-ab12"})
     units = {"OrganizationalUnits": [{"Id": WORKLOADS}]}
     stubbed.add_response(UNITS, units, {"ParentId": "r-ab12", "NextToken": "2"})
-    stubbed.add_response(UNITS, {}, {"ParentId": WORKLOADS})
+    stubbed.add_response(UNITS, {"OrganizationalUnits": []}, {"ParentId": WORKLOADS})
 
     [account] = accounts.list_accounts(organizations)
 
@@ -97,7 +98,7 @@ def test_an_account_with_hardly_any_field_is_still_an_account_and_is_checked(
     stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
     with_tree(stubbed)
     for parent in ("r-ab12", WORKLOADS, PROD):
-        stubbed.add_response("list_accounts_for_parent", {}, {"ParentId": parent})
+        stubbed.add_response("list_accounts_for_parent", {"Accounts": []}, {"ParentId": parent})
 
     [account] = accounts.list_accounts(organizations)
 
@@ -131,12 +132,72 @@ def test_without_paths_the_place_is_looked_up_in_the_tree(organizations: Any, st
 
 def test_an_account_that_pages_show_twice_is_one_account(organizations: Any, stub: Stub) -> None:
     stubbed = stub(organizations)
-    first = {"Accounts": [listed(ACCOUNT), {"Name": "without id"}], "NextToken": "1"}
+    first = {"Accounts": [listed(ACCOUNT)], "NextToken": "1"}
     stubbed.add_response("list_accounts", first, {})
     stubbed.add_response("list_accounts", {"Accounts": [listed(ACCOUNT)]}, {"NextToken": "1"})
     with_tree(stubbed)
 
     assert len(accounts.list_accounts(organizations)) == 1
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "says"),
+    [
+        ({}, "without Accounts"),
+        ({"Accounts": [{"Name": "payments"}]}, "without its id: {'Name': 'payments'}"),
+    ],
+)
+def test_an_answer_that_may_lack_an_account_is_no_list_of_all_of_them(
+    organizations: Any, stub: Stub, incomplete: dict[str, Any], says: str
+) -> None:
+    stubbed = stub(organizations)
+    first = {"Accounts": [listed(ACCOUNT)], "NextToken": "1"}
+    stubbed.add_response("list_accounts", first, {})
+    stubbed.add_response("list_accounts", incomplete, {"NextToken": "1"})
+
+    with pytest.raises(IncompleteAnswerError, match=says):
+        accounts.list_accounts(organizations)
+
+
+@pytest.mark.parametrize("which", ["Roots", "OrganizationalUnits", "Accounts"])
+def test_a_place_in_the_organization_is_not_guessed_from_an_answer_without_its_list(
+    organizations: Any, stub: Stub, which: str
+) -> None:
+    stubbed = stub(organizations)
+    stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
+    answers = {
+        "Roots": ("list_roots", {}),
+        "OrganizationalUnits": (UNITS, {"ParentId": "r-ab12"}),
+        "Accounts": ("list_accounts_for_parent", {"ParentId": "r-ab12"}),
+    }
+    good = {"Roots": [{"Id": "r-ab12"}], "OrganizationalUnits": [], "Accounts": []}
+    for name, (operation, request) in answers.items():
+        if name == which:
+            stubbed.add_response(operation, {}, request)
+            break
+        stubbed.add_response(operation, {name: good[name]}, request)
+
+    with pytest.raises(IncompleteAnswerError, match=which):
+        accounts.list_accounts(organizations)
+
+
+def test_names_of_128_characters_and_a_thousand_units_deep_are_listed(
+    organizations: Any, stub: Stub
+) -> None:
+    stubbed = stub(organizations)
+    units = [f"ou-ab12-{number:08}" for number in range(1000)]
+    name = "ä" * 128
+    account = listed(ACCOUNT, *units, Name=name)
+    stubbed.add_response("list_accounts", {"Accounts": [account]}, {})
+    stubbed.add_response("list_roots", {"Roots": [{"Id": "r-ab12"}]}, {})
+    for parent, unit in zip(["r-ab12", *units], [*units, ""], strict=True):
+        below = [{"Id": unit, "Name": name}] if unit else []
+        stubbed.add_response(UNITS, {"OrganizationalUnits": below}, {"ParentId": parent})
+
+    [found] = accounts.list_accounts(organizations)
+
+    assert found.parents == ("r-ab12", *units)
+    assert found.ou == "/".join([name, name, "…", *[name] * 7])
 
 
 @pytest.mark.parametrize(
