@@ -275,6 +275,27 @@ MUTANTS = [
         f"{UNIT}approvers.py {UNIT}mailing.py",
     ),
     Mutant(
+        "an answer that came empty is not the end of a list",
+        "functions/rootsweep/pages.py",
+        'if name not in page and "NextToken" not in page:',
+        "if False:",
+        f"{UNIT}accounts.py",
+    ),
+    Mutant(
+        "what a newer version wrote is not read by an older one",
+        "functions/rootsweep/table.py",
+        "> SCHEMA_VERSION:",
+        "> SCHEMA_VERSION + 1:",
+        f"{UNIT}cases.py {UNIT}open_cases.py {UNIT}exceptions.py",
+    ),
+    Mutant(
+        "a form of another version of the page does not count",
+        "functions/rootsweep/approvals.py",
+        "decide {PAGE_VERSION} {",
+        "decide {",
+        f"{UNIT}approvals.py",
+    ),
+    Mutant(
         "each entry of the decision log hashes the one before",
         "functions/rootsweep/decision_log.py",
         '"previous": head.get("newest_hash", NOTHING_BEFORE),',

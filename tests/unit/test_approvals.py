@@ -69,6 +69,15 @@ def test_a_page_token_of_other_evidence_or_another_case_is_worth_nothing(other: 
     assert not approvals.is_page_token(approvals.page_token(SECRET, other), SECRET, a_case())
 
 
+def test_a_page_token_of_another_version_of_the_page_is_worth_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = approvals.page_token(SECRET, a_case())
+    monkeypatch.setattr(approvals, "PAGE_VERSION", approvals.PAGE_VERSION + 1)
+
+    assert not approvals.is_page_token(before, SECRET, a_case())
+
+
 def test_a_page_token_of_another_link_is_worth_nothing() -> None:
     assert not approvals.is_page_token(approvals.page_token("other", a_case()), SECRET, a_case())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rootsweep import exceptions
 from rootsweep.exceptions import AccountException
-from rootsweep.table import exception_key
+from rootsweep.table import SCHEMA_VERSION, NewerItemError, exception_key
 
 from .builders import ACCOUNT, APPROVER, NOW, SECOND, a_key, contents
 
@@ -49,6 +49,14 @@ def test_an_exception_as_it_was_written_before_tickets_has_none(table: Any) -> N
     )
 
     assert exceptions.find(table, account_id=ACCOUNT) == replace(EXCEPTION, ticket="")
+
+
+def test_an_exception_of_a_newer_version_is_not_half_understood(table: Any) -> None:
+    newer = {**exception_key(ACCOUNT), **EXCEPTION.to_item(), "schema": SCHEMA_VERSION + 1}
+    table.put_item(Item=newer)
+
+    with pytest.raises(NewerItemError, match=f"ACCOUNT#{ACCOUNT} EXCEPTION has schema"):
+        exceptions.find(table, account_id=ACCOUNT)
 
 
 @pytest.mark.parametrize(

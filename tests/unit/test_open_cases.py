@@ -14,6 +14,7 @@ from rootsweep.accounts import AccountState
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 from rootsweep.sweeps import Finding, SweepFiles
+from rootsweep.table import SCHEMA_VERSION, case_key
 
 from .builders import (
     A_WEEK,
@@ -682,6 +683,72 @@ def test_a_sweep_that_meets_others_every_time_says_that_it_opened_no_case(
     assert (row["state"], row["case"]) == ("UNKNOWN", None)
     assert "no case" in row["reason"]
     assert contents(table) == []
+    assert stepfunctions.started == 0
+
+
+@pytest.mark.usefixtures("found", "stepfunctions", "table")
+@pytest.mark.parametrize(("times", "naps"), [(1, [0.2]), (2, [0.2, 0.4]), (3, [0.2, 0.4])])
+def test_what_the_sdk_takes_for_final_may_pass(
+    files: SweepFiles, monkeypatch: pytest.MonkeyPatch, times: int, naps: list[float]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(open_cases.time, "sleep", slept.append)
+    denials = [an_error("ExpiredTokenException", "GetItem")] * times
+    find = exceptions.find
+
+    def deny(*args: Any, **given: Any) -> Any:
+        if denials:
+            raise denials.pop()
+        return find(*args, **given)
+
+    monkeypatch.setattr(exceptions, "find", deny)
+
+    assert run()["cases_opened"] == int(times < 3)
+
+    state = files.read_cases()[ACCOUNT].get("state")
+    assert state == ("UNKNOWN" if times == 3 else None)
+    assert slept == naps
+
+
+@pytest.mark.usefixtures("found", "stepfunctions", "table")
+def test_what_the_sdk_has_tried_again_is_not_tried_for_longer(
+    files: SweepFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = an_error("ThrottlingException", "GetItem")
+    error.response["ResponseMetadata"] = {"RetryAttempts": 9}
+    tried: list[str] = []
+
+    def throttle(*_: Any, account_id: str) -> Any:
+        tried.append(account_id)
+        raise error
+
+    monkeypatch.setattr(exceptions, "find", throttle)
+
+    assert run()["cases_opened"] == 0
+
+    assert tried == [ACCOUNT]
+    assert files.read_cases()[ACCOUNT]["state"] == "UNKNOWN"
+
+
+@pytest.mark.usefixtures("found")
+def test_a_case_of_a_newer_version_is_left_alone(
+    table: Any, files: SweepFiles, stepfunctions: StepFunctions
+) -> None:
+    case = open_a_case(table)
+    table.update_item(
+        Key=case_key(case.id),
+        UpdateExpression="SET #schema = :newer",
+        ExpressionAttributeNames={"#schema": "schema"},
+        ExpressionAttributeValues={":newer": SCHEMA_VERSION + 1},
+    )
+    before = contents(table)
+
+    assert run()["cases_opened"] == 0
+
+    row = files.read_cases()[ACCOUNT]
+    assert row["state"] == "UNKNOWN"
+    assert f"has schema {SCHEMA_VERSION + 1}; this version of Rootsweep knows" in row["reason"]
+    assert contents(table) == before
     assert stepfunctions.started == 0
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DEFINITION = REPOSITORY / "statemachine" / "remediate.asl.yaml"
 REGION = "us-east-1"
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
@@ -134,7 +135,7 @@ def world(
         topic_arn = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
         machine = boto3.client("stepfunctions").create_state_machine(
             name="remediate",
-            definition=definition(topic_arn=topic_arn),
+            definition=definition(DEFINITION, topic_arn=topic_arn),
             roleArn=f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/any",
         )
         topic = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics[topic_arn]
@@ -156,9 +157,8 @@ def world(
         yield make
 
 
-def definition(*, topic_arn: str) -> str:
-    """The shipped definition as it is deployed, but for its patience with errors."""
-    shipped = (REPOSITORY / "statemachine" / "remediate.asl.yaml").read_text()
+def definition(file: Path, *, topic_arn: str) -> str:
+    """The definition in a file as it is deployed, but for its patience with errors."""
     values = {
         "AlertTopicArn": topic_arn,
     }
@@ -170,7 +170,7 @@ def definition(*, topic_arn: str) -> str:
         file = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("FunctionArn")).lower()
         return f"arn:aws:lambda:{REGION}:{DEFAULT_ACCOUNT_ID}:function:{file}"
 
-    machine = yaml.safe_load(re.sub(r"\$\{(\w+)\}", substitute, shipped))
+    machine = yaml.safe_load(re.sub(r"\$\{(\w+)\}", substitute, file.read_text()))
     for state in machine["States"].values():
         for retry in state.get("Retry", []):
             if retry["MaxAttempts"]:

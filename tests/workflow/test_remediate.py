@@ -433,15 +433,6 @@ def test_ending_the_wait_without_a_decision_in_the_table_only_looks_again(
     assert len(here.mailbox.texts) == 1
 
 
-def wake(here: World, account_gone: str = "") -> None:
-    """What a sweep does that finds the account clean or gone, and the stream after it."""
-    assert cases.wake(here.table, case_id=here.started, account_gone=account_gone)
-    item = here.item
-    assert item["woken"] == {"S": "YES"}, "the stream's filter lets this through"
-    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": item}}
-    here.handlers["deliver_decision"]({"Records": [record]}, None)
-
-
 def test_when_only_keys_are_left_that_may_stay_by_an_exception_nobody_is_asked_any_more(
     world: MakeWorld,
 ) -> None:
@@ -455,7 +446,7 @@ def test_when_only_keys_are_left_that_may_stay_by_an_exception_nobody_is_asked_a
     here.mail(1)
 
     here.root.keys = {FIRST: "Active"}
-    wake(here)
+    here.wake()
 
     status, _ = here.end()
     assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.RESOLVED)
@@ -470,7 +461,7 @@ def test_keys_that_went_while_people_thought_end_the_wait_as_resolved(world: Mak
     here.mail(1)
     here.root.keys.clear()
 
-    wake(here)
+    here.wake()
 
     status, states = here.end()
     assert (status, here.case.outcome) == ("SUCCEEDED", Outcome.RESOLVED)
@@ -486,7 +477,7 @@ def test_a_case_that_was_woken_in_vain_waits_on_and_mails_nobody(world: MakeWorl
     mail = here.mail(1)
     deadline = here.case.deadline
 
-    wake(here)
+    here.wake()
     with patience("the second wait") as waiting:
         while waiting():
             if here.case.task_token and not here.case.woken:
@@ -669,7 +660,7 @@ def test_a_case_whose_account_is_gone_ends_with_that_reason(world: MakeWorld) ->
     here.start()
     here.mail(1)
 
-    wake(here, account_gone="the account is CLOSED")
+    here.wake(account_gone="the account is CLOSED")
 
     _, states = here.end()
     assert (here.case.outcome, here.case.reason) == (Outcome.RESOLVED, "the account is CLOSED")

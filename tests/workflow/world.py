@@ -263,6 +263,14 @@ class World:
         record = {"eventName": "MODIFY", "dynamodb": {"NewImage": item}}
         self.handlers["deliver_decision"]({"Records": [record]}, None)
 
+    def wake(self, account_gone: str = "") -> None:
+        """What a sweep does that finds the account settled or gone, and the stream after it."""
+        assert cases.wake(self.table, case_id=self.started, account_gone=account_gone)
+        item = self.item
+        assert item["woken"] == {"S": "YES"}, "the stream's filter lets this through"
+        record = {"eventName": "MODIFY", "dynamodb": {"NewImage": item}}
+        self.handlers["deliver_decision"]({"Records": [record]}, None)
+
     def end(self) -> tuple[str, list[str]]:
         """How the execution ended, and the states it went through."""
         stepfunctions = boto3.client("stepfunctions")
