@@ -7,6 +7,7 @@ AUTO ?=
 SEED ?=
 SEEDS ?= 200
 QUICK ?=
+SWEEPS ?= 1000
 # The oldest first: what runs there runs on the newer ones.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13 3.14,$(shell command -v python$(version) 2>/dev/null)) $(shell command -v python3 2>/dev/null) python3)
 
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year faults local local-down verify-log check permissions permissions-test audit sbom lock clean
+.PHONY: help demo test fuzz year faults soak local local-down verify-log check permissions permissions-test audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +37,9 @@ year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or 
 
 faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: a part of it
 	@python -m tests.faults $(if $(QUICK),--quick)
+
+soak: .venv/ready ## SWEEPS=1000 sweeps, two cases each, over one stack: does anything grow?
+	@python -m tests.faults.soak $(SWEEPS)
 
 local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, PORT=4566, PARAMS="Key=Value ..."
 	@python -m local up --organization "$(ORG)" --port "$(PORT)" --parameters "$(PARAMS)"

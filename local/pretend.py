@@ -40,6 +40,7 @@ from local.service_control_policies import ServiceControlPolicies, condition_key
 if TYPE_CHECKING:
     from pathlib import Path
 
+EVICTION_SECONDS = 60
 MINISTACK = "1.5.33"
 if version("ministack") != MINISTACK:
     raise ImportError(f"local/pretend.py fits ministack {MINISTACK}, not {version('ministack')}")
@@ -884,8 +885,29 @@ def install(
     ministack_app.app = _with_view(pretend, ministack_app.app)
     _enforce_on_pretended_calls(pretend)
     _put_condition_keys_right(pretend)
+    _forget_sessions_seldom()
     create_member_roles(organization, member_role, parameters)
     return pretend
+
+
+def _forget_sessions_seldom() -> None:
+    """MiniStack looks through all sessions for each one that it makes, in whichever thread makes
+    it: that is slow when there are many, and fails when another thread makes one meanwhile."""
+    lock = threading.Lock()
+    last = time.monotonic()
+
+    def evict_seldom() -> None:
+        nonlocal last
+        with lock:
+            if time.monotonic() - last < EVICTION_SECONDS:
+                return
+            last = time.monotonic()
+        now = time.time()
+        for key, session in list(ministack_sts._sessions.items()):
+            if session.get("Expiration", now) < now:
+                ministack_sts._sessions.pop(key, None)
+
+    ministack_sts._evict_expired_sessions = evict_seldom
 
 
 def _organizations_handler(pretend: Pretend) -> Handler:

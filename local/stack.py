@@ -117,6 +117,11 @@ class EmbeddedAws:
                 return
         raise StackError(f"the embedded AWS did not answer within {seconds:.0f} s; see {self._log}")
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End the process and everything it started."""
         _end_group(self._process.pid)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from local.faults import Kind
 from tests.contract.shipped import REPOSITORY
 
-from .verdict import ASKED_AGAIN, DEAD_LETTER, REFUSED, SAME, STAYS_BLOCKED, UNWARNED, WAITS
+from .verdict import (
+    ASKED_AGAIN,
+    BY_HAND,
+    DEAD_LETTER,
+    REFUSED,
+    SAME,
+    STAYS_BLOCKED,
+    UNWARNED,
+    WAITS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +25,8 @@ if TYPE_CHECKING:
     from .mutants import Mutant
 
 DOCUMENT = REPOSITORY / "docs" / "faults.md"
-# What stands before it in the document is written by hand.
-MARK = "<!-- From here on made by `make faults`. -->\n"
+# What stands before these in the document is written by hand; each part goes up to the next mark.
+MARK = "<!-- Made by `{}`. -->\n"
 SIGNS = {
     SAME: "=",
     "sweep FAILED": "S",
@@ -29,6 +38,7 @@ SIGNS = {
     REFUSED: "P",
     WAITS: "L",
     ASKED_AGAIN: "A",
+    BY_HAND: "H",
 }
 
 
@@ -85,5 +95,29 @@ promise.
 | --- | --- | --- |
 {chr(10).join(mutant_rows)}
 """
-    before = DOCUMENT.read_text(encoding="utf-8").partition(MARK)[0]
-    DOCUMENT.write_text(before + MARK + text, encoding="utf-8")
+    _replace("make faults", text)
+
+
+def write_soak(rows: Sequence[str], *, sweeps: int, cases: int, problems: int) -> None:
+    """The latest soak: a row for each part of it."""
+    lines = "\n".join(rows)
+    text = f"""
+## The soak
+
+{sweeps} sweeps and {cases} cases over one stack; {problems} problems. The embedded AWS keeps \
+everything that ever happened in its memory; the functions' processes must not.
+
+| Sweeps | Seconds | Processes of functions | The largest, MiB | Most open files | Calls a sweep \
+| of them reads of a table | The embedded AWS, MiB |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{lines}
+
+"""
+    _replace("make soak", text)
+
+
+def _replace(command: str, text: str) -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, mark, rest = document.partition(MARK.format(command))
+    _, next_mark, after = rest.partition(MARK.partition("{")[0])
+    DOCUMENT.write_text(before + mark + text + next_mark + after, encoding="utf-8")

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from local.faults import STATE_MACHINE, Kind
 
-from .verdict import ASKED_AGAIN, DEAD_LETTER, REFUSED, SAME, STAYS_BLOCKED, UNWARNED, WAITS
+from .verdict import (
+    ASKED_AGAIN,
+    BY_HAND,
+    DEAD_LETTER,
+    REFUSED,
+    SAME,
+    STAYS_BLOCKED,
+    UNWARNED,
+    WAITS,
+)
 
 if TYPE_CHECKING:
     from .matrix import Cell
@@ -59,6 +68,14 @@ IF_DENIED = {
     # Who may not read tags or contacts asks whom it knows otherwise, and notes that.
     ("FindApprovers", "organizations:ListTagsForResource"): SAME,
     ("FindApprovers", "account:GetAlternateContact"): SAME,
+    # Whom AWS lets no root session into is asked to remove the keys.
+    ("GatherEvidence", "sts:AssumeRoot"): BY_HAND,
+    ("GatherEvidence", "iam:ListAccessKeys"): BY_HAND,
+    ("GatherEvidence", "iam:GetAccessKeyLastUsed"): BY_HAND,
+    ("DeleteRootKeys", "sts:AssumeRoot"): BY_HAND,
+    ("DeleteRootKeys", "iam:ListAccessKeys"): BY_HAND,
+    ("DeleteRootKeys", "iam:GetAccessKeyLastUsed"): BY_HAND,
+    ("DeleteRootKeys", "iam:DeleteAccessKey"): BY_HAND,
     # The root user cannot be blocked first, so people are asked again; here they approve.
     ("QuarantineRootUser", "organizations:ListPolicies"): ASKED_AGAIN,
     ("QuarantineRootUser", "organizations:CreatePolicy"): ASKED_AGAIN,
@@ -80,7 +97,11 @@ def expected(cell: Cell) -> str:
     """What should come of it; several, if it depends on the moment, with `or` between them."""
     name = cell.function.removesuffix("Function")
     call = name, cell.operation
-    if cell.kind == Kind.ACCESS_DENIED and call in IF_DENIED:
+    if (
+        cell.kind == Kind.ACCESS_DENIED
+        and call in IF_DENIED
+        and (cell.is_permanent or IF_DENIED[call] != BY_HAND)
+    ):
         return IF_DENIED[call]
     if cell.kind == Kind.ACCESS_DENIED and not cell.is_permanent and call in IF_DENIED_ONCE:
         return IF_DENIED_ONCE[call]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # So many cells at once: most of them wait for an answer that does not come.
-CELLS_AT_ONCE = 22
-LAMBDA_CONCURRENCY = 64
+CELLS_AT_ONCE = 40
+LAMBDA_CONCURRENCY = 96
 # What streams and events still set off when a story is over.
 SETTLING_SECONDS = 4
 # Waits of state machines, and what is between their retries, take this part of their time.
@@ -141,7 +141,7 @@ def deployed() -> Iterator[World]:
             try:
                 stack.build()
                 aws.wait_until_ready()
-                world = World(stack.deploy(aws, load(file), PARAMETERS))
+                world = World(stack.deploy(aws, load(file), PARAMETERS), pid=aws.pid)
                 yield world
                 world.close()
             finally:

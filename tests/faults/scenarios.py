@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local.faults import STATE_MACHINE
 from rootsweep.mailing import LOCK
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 APPROVAL_PAGE = "ApprovalPageFunction"
+BOUNCE = "RecordBounceFunction"
 LIFT = "LiftEndedQuarantinesFunction"
 LATER_IN_A_SWEEP = {
     LIFT,
@@ -64,6 +65,7 @@ class Story:
     alerts: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     stays_blocked: bool = False
+    by_hand: bool = False
     waited: bool = False
     warned_late: bool = False
     asked_again: bool = False
@@ -138,7 +140,7 @@ class Scenario:
             self._add(rule, about)
         self._rules_of_the_sweep.clear()
         self._arns.append(arn)
-        ended = self.world.sweep(self.account, arn)
+        ended = self.world.sweep(arn, self.account)
         self.story.sweep = ended["status"]
         self.story.sweep_cause = f"{ended.get('error', '')}: {ended.get('cause', '')}"
         if ended["status"] != "SUCCEEDED":
@@ -212,7 +214,7 @@ class Scenario:
         if not case.get("ended_at"):
             # Somebody was told, and the next sweep ends it.
             self.recover()
-            self.world.sweep(self.account, self.world.name_sweep()[0])
+            self.world.sweep(self.world.name_sweep()[0], self.account)
             if not self.world.case(self.story.case_id).get("ended_at"):
                 raise AssertionError("no sweep ends the case")
 
@@ -225,6 +227,31 @@ class Scenario:
                 UpdateExpression="SET delivered_again = :yes",
                 ExpressionAttributeValues={":yes": "YES"},
             )
+
+    def remove_if_asked(self) -> None:
+        """Where no root session is let in after all, the owner removes the key, who is asked to."""
+
+        def next_step() -> str:
+            outcome = self.world.case(self.story.case_id).get("outcome")
+            return "over" if self.is_over() else outcome if outcome == "AWAITING_REMOVAL" else ""
+
+        if self.world.until(next_step, "the end, or a removal by hand") != "over":
+            self.story.by_hand = True
+            self.world.remove_keys(self.account)
+
+    def put_back_bounce(self) -> None:
+        """Where bounces cannot be noted: what docs/runbook.md says to do."""
+        if any(rule.function == BOUNCE and rule.times is None for rule in self.rules):
+            letters = self.world.until(
+                lambda: (
+                    self.world.dead_about(self.account)[self._dead_before :]
+                    or [""] * (len(self.world.mails(self.account)) - self._mails_before)
+                ),
+                "a dead letter, or that it got over it",
+            )
+            self.recover()
+            if letters[0]:
+                self.world.invoke(BOUNCE, event_of(letters[0]))
 
     def put_back_log(self) -> None:
         """Where the decision log cannot be written: the same."""
@@ -255,7 +282,7 @@ class Scenario:
             self.world.until(self._sweeps_and_warns, "the warning", LOCK.total_seconds() + 60)
 
     def _sweeps_and_warns(self) -> bool:
-        self.world.sweep(self.account, self.world.name_sweep()[0])
+        self.world.sweep(self.world.name_sweep()[0], self.account)
         return self._mails() >= MAILS_OF_AN_EXCEPTION
 
     def _mails(self) -> int:
@@ -303,6 +330,11 @@ class Scenario:
         return story
 
 
+def event_of(letter: str) -> Any:
+    """The event of an invocation that failed, from its dead letter."""
+    return json.JSONDecoder().raw_decode(letter)[0]["requestPayload"]
+
+
 # -- the scenarios -----------------------------------------------------------------------------
 
 
@@ -310,9 +342,11 @@ def approve(here: Scenario) -> None:
     """A sweep finds a key, its deletion is approved, it is deleted."""
     here.fail(but=(APPROVAL_PAGE,))
     if here.sweep() and here.story.case_id:
+        here.put_back_bounce()
         if link := here.mail():
             here.answer(link, "approve")
             here.put_back_decision()
+        here.remove_if_asked()
         here.end()
         here.put_back_log()
 
@@ -366,7 +400,7 @@ def quarantine(here: Scenario) -> None:
         # Then the next sweep does it.
         here.story.stays_blocked = any(rule.function == LIFT for rule in here.rules)
         here.recover()
-        here.world.sweep(here.account, here.world.name_sweep()[0])
+        here.world.sweep(here.world.name_sweep()[0], here.account)
         if not here.is_lifted():
             raise AssertionError("the root user stays blocked")
 

@@ -16,6 +16,7 @@ DEAD_LETTER = "dead letter"
 STAYS_BLOCKED = "blocked until the next sweep"
 WAITS = "goes on looking"
 ASKED_AGAIN = "asked again"
+BY_HAND = "removed by hand"
 UNWARNED = "warned by a later sweep"
 MAP_RUN = "the Map Run of this sweep's execution says why"
 # Of AWS's errors, those that name their operation and say something.
@@ -35,6 +36,8 @@ def label(story: Story, base: Story) -> str:
         return ASKED_AGAIN
     if story.outcome != base.outcome:
         return story.outcome
+    if story.by_hand:
+        return BY_HAND
     if story.stays_blocked:
         return STAYS_BLOCKED
     if story.waited:
@@ -57,7 +60,7 @@ def problems(cell: Cell, story: Story, base: Story, expected: str) -> list[str]:
         found.append(f"it is {got}, not {expected}")
     found += _broken_promises(cell, story, base)
     # Of a stream's function that fails, FunctionErrorsAlarm tells; alarms do not ring here.
-    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN):
+    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND):
         found += _untold(cell, story)
     return found
 
@@ -67,7 +70,7 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
     # A form may count though its answer was lost; only a decline that was taken is one for sure.
     sent = [(answer, status) for answer, status in story.answers if answer != "look"]
     may_delete = bool(sent) and sent[-1] != ("decline", 200)
-    if not story.keys_left and not may_delete and cell.scenario != "by hand":
+    if not story.keys_left and not may_delete and not story.by_hand and cell.scenario != "by hand":
         found.append("a key is deleted without an approval")
     if story.outcome == "REMEDIATED" and story.keys_left:
         found.append("REMEDIATED, and the key is there")
@@ -84,7 +87,7 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
     more = 1 if cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE else 0
     if cell.is_permanent:
         more *= 40  # As often as it is tried, if nobody can tell whether it was sent.
-    if story.mails > base.mails + more + story.asked_again:
+    if story.mails > base.mails + more + story.asked_again + story.by_hand:
         found.append(f"{story.mails} mails instead of {base.mails}")
     return found
 

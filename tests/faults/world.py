@@ -91,8 +91,10 @@ class Rule:
 class World:
     """The stack. Any number of cells use it at once, each with an account of its own."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, pid: int) -> None:
+        """`pid` is the process of the embedded AWS."""
         self.stack = stack
+        self.pid = pid
         self.http = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
         self.stepfunctions = stack.client("stepfunctions")
         self.sqs = stack.client("sqs")
@@ -126,10 +128,21 @@ class World:
         account = self._free[is_denied].get()
         self._forget(account)
         self.remove_keys(account)
-        as_root(self.stack, account, "iam").create_access_key()
+        self.make_key(account)
         yield account
         # One that a cell has left in the middle of something is not lent again.
         self._free[is_denied].put(account)
+
+    @staticmethod
+    def accounts_of(place: int, turn: int) -> tuple[str, str]:
+        """Two accounts of those that only this place uses, other ones than a turn ago."""
+        first = 8 * place + 2 * turn % 8
+        return _id(first), _id(first + 1)
+
+    def make_key(self, account: str) -> str:
+        """Give the root user of an account a key; its id."""
+        made = as_root(self.stack, account, "iam").create_access_key()
+        return str(made["AccessKey"]["AccessKeyId"])
 
     def _forget(self, account: str) -> None:
         keys = [{"pk": "OPEN_CASE", "sk": account}, {"pk": "QUARANTINE", "sk": account}]
@@ -201,12 +214,12 @@ class World:
         sweep_id = sweep_id_for(execution_arn=arn, started_at="")
         return arn, sweep_id.rpartition("-")[2]
 
-    def sweep(self, account: str, arn: str) -> dict[str, Any]:
-        """A sweep of one account by an execution of this name, when it has ended."""
+    def sweep(self, arn: str, *accounts: str) -> dict[str, Any]:
+        """A sweep of these accounts by an execution of this name, when it has ended."""
         self.stepfunctions.start_execution(
             stateMachineArn=self.stack.outputs["SweepStateMachineArn"],
             name=arn.rpartition(":")[2],
-            input=json.dumps({"accounts": [account]}),
+            input=json.dumps({"accounts": accounts}),
         )
         return self.ended(arn)
 
@@ -238,16 +251,18 @@ class World:
 
     def log_again(self, case_id: str) -> None:
         """What docs/runbook.md says to do about facts that are not in the decision log."""
+        self.invoke("LogDecisionsFunction", {"case_ids": [case_id]})
+
+    def invoke(self, function: str, event: dict[str, Any]) -> None:
+        """Invoke a function by hand, and see it succeed."""
         functions = self.stack.client("lambda").get_paginator("list_functions").paginate()
         [name] = [
-            function["FunctionName"]
+            each["FunctionName"]
             for page in functions
-            for function in page["Functions"]
-            if "LogDecisionsFunction" in function["FunctionName"]
+            for each in page["Functions"]
+            if function in each["FunctionName"]
         ]
-        answer = self.stack.client("lambda").invoke(
-            FunctionName=name, Payload=json.dumps({"case_ids": [case_id]})
-        )
+        answer = self.stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     def logged(self, case_id: str) -> int:
