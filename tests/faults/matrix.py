@@ -189,14 +189,14 @@ class Pool(NamedTuple):
 def pools(cells: list[Cell]) -> list[list[Pool]]:
     """All cells, so that none gets into the way of another: pools beside each other, then the next.
 
-    What fails for ever behind a stream holds up that stream, of the kill switch somebody is told
-    once, and the policy of the quarantines is that of all accounts.
+    What fails for ever behind a stream holds up that stream also for what fails there at first, of
+    the kill switch somebody is told once, and the policy of the quarantines is that of all accounts.
     """
     others, holds, streams, policy = [], [], [], []
     for cell in cells:
         if cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
             policy.append(cell)
-        elif cell.function in STREAMS and cell.is_permanent:
+        elif cell.function in STREAMS:
             streams.append(cell)
         elif cell.scenario == "hold":
             holds.append(cell)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rootsweep import accounts
 from rootsweep.accounts import Account
@@ -13,8 +17,6 @@ from .builders import ACCOUNT, an_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from botocore.stub import Stubber
 
     Stub = Callable[[Any], Stubber]
 
@@ -138,6 +140,43 @@ def test_an_account_that_pages_show_twice_is_one_account(organizations: Any, stu
     with_tree(stubbed)
 
     assert len(accounts.list_accounts(organizations)) == 1
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Name": st.text(min_size=1, max_size=128),
+        "State": st.sampled_from(["ACTIVE", "CLOSED", "SUSPENDED", "PENDING_CLOSURE", "NEW", ""]),
+        "Status": st.sampled_from(["ACTIVE", "SUSPENDED", "PENDING_CLOSURE", "NEW", ""]),
+        "Paths": st.lists(st.text(max_size=80) | st.just(f"o-a1/r-ab12/{PROD}/1/"), max_size=3),
+    },
+)
+
+
+@given(st.lists(st.lists(FIELDS, max_size=4), min_size=1, max_size=4))
+def test_whatever_is_missing_or_odd_no_account_is_lost_or_skipped_without_a_known_reason(
+    pages: list[list[dict[str, Any]]],
+) -> None:
+    organizations = boto3.client("organizations", region_name="us-east-1")
+    ids = (f"{number:012}" for number in itertools.count())
+    sent = [[{"Id": next(ids), **fields} for fields in page] for page in pages]
+    with Stubber(organizations) as stubbed:
+        for number, page in enumerate(sent):
+            token = {"NextToken": str(number)} if number else {}
+            more = {"NextToken": str(number + 1)} if number + 1 < len(sent) else {}
+            stubbed.add_response("list_accounts", {"Accounts": page, **more}, token)
+        with_tree(stubbed)
+        for parent in ("r-ab12", WORKLOADS, PROD):
+            stubbed.add_response("list_accounts_for_parent", {"Accounts": []}, {"ParentId": parent})
+
+        found = accounts.list_accounts(organizations)
+
+    everyone = {account["Id"]: account for page in sent for account in page}
+    assert {account.id for account in found} == set(everyone)
+    for account in found:
+        known = everyone[account.id]
+        shut = {"CLOSED", "SUSPENDED"} & {known.get("State"), known.get("Status")}
+        assert account.is_checked or shut
 
 
 @pytest.mark.parametrize(
