@@ -7,6 +7,7 @@ AUTO ?=
 SEED ?=
 SEEDS ?= 200
 QUICK ?=
+AGAIN ?=
 SWEEPS ?= 1000
 # The oldest first: what runs there runs on the newer ones.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13 3.14,$(shell command -v python$(version) 2>/dev/null)) $(shell command -v python3 2>/dev/null) python3)
@@ -18,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz year faults soak local local-down verify-log check permissions permissions-test audit sbom lock clean
+.PHONY: help demo test coverage fuzz year faults soak local local-down verify-log check permissions permissions-test audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,14 +30,18 @@ demo: .venv/ready ## Sweep a pretend organization, end to end. AUTO=approve|decl
 test: .venv/ready .venv-checks/ready ## Run all tests, in two processes
 	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+coverage: .venv/ready ## Branch coverage of functions/ by the tests that run in one process
+	@python -m pytest --quiet --no-header --numprocesses 2 --dist loadfile --cov=functions --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=95 tests/unit tests/workflow tests/year
+
 fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000
 	@FUZZ_EXAMPLES=10000 python -m pytest tests/unit/test_approval_page_fuzz.py
 
 year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or through the one of SEED=17; `make test` through four
 	@$(if $(SEED),YEAR_SEED=$(SEED),YEAR_SEEDS=$(SEEDS)) python -m pytest tests/year/test_year.py
 
-faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: a part of it
-	@python -m tests.faults $(if $(QUICK),--quick)
+faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: a part of it; AGAIN=1: not what held the last time
+	@python -m tests.faults $(if $(QUICK),--quick) $(if $(AGAIN),--again)
 
 soak: .venv/ready ## SWEEPS=1000 sweeps, two cases each, over one stack: does anything grow?
 	@python -m tests.faults.soak $(SWEEPS)

@@ -25,6 +25,19 @@ def test_every_threat_has_a_test_that_exists() -> None:
         assert set(named) <= TESTS, threat
 
 
+def test_whatever_the_page_about_faults_says_is_shown_by_tests_that_exist() -> None:
+    text = (REPOSITORY / "docs/faults.md").read_text()
+    written = text.partition("## Overlap")[2].partition("<!-- Made by")[0]
+    named = set(re.findall(r"`(test_\w+)`", written))
+
+    assert len(named) > 10
+    assert named <= TESTS
+    for row in re.findall(r"^\| ([^|]+) \|[^|]+\|([^|]+)\|$", written, flags=re.M)[2:]:
+        assert "`" in row[1] or "stories" in row[1], row
+    for file in re.findall(r"`(tests/\S+\.py)`", written):
+        assert (REPOSITORY / file).is_file(), file
+
+
 def test_the_permissions_are_those_of_the_templates_and_the_code() -> None:
     assert permissions.DOCUMENT.read_text() == permissions.document(), "run: make permissions"
     assert permissions.SECURITY.read_text() == permissions.security(), "run: make permissions"

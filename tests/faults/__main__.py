@@ -1,6 +1,8 @@
 """`make faults`: the matrix, the stories and the mutants; exit code 1 if anything does not hold.
 
-`python -m tests.faults [--quick] [WORD]`. All of it, without a word, also writes docs/faults.md.
+`python -m tests.faults [--quick] [--again] [WORD]`.
+
+All of it, without a word, also writes docs/faults.md.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from local.faults import Kind
 from local.stack import STATE
 
 from . import document, matrix, mutants
@@ -21,26 +24,31 @@ from .verdict import label, problems
 
 if TYPE_CHECKING:
     from .scenarios import Story
+    from .world import World
 
 STORIES = 1000
 
 
-def try_matrix(*, count: int = 0, word: str = "") -> tuple[dict[matrix.Cell, str], list[str], int]:
+def try_matrix(
+    world: World, *, count: int = 0, word: str = "", again: bool = False
+) -> tuple[dict[matrix.Cell, str], list[str], int]:
     """What came of each cell; what must not be; how many cells are left to the simulated year.
 
-    `.local/faults.jsonl` gets the whole story of each.
+    `.local/faults.jsonl` gets the whole story of each. `again` goes on from there: what held is not
+    tried once more.
     """
-    labels: dict[matrix.Cell, str] = {}
+    labels = _held() if again else {}
     wrong: list[str] = []
+    base = matrix.without_faults(world)
+    all_cells = matrix.cells_of(base.calls)
+    cells = [cell for cell in all_cells if cell.is_deployed and word in str(cell)]
+    cells = [cell for cell in cells if cell not in labels]
+    elsewhere = sum(not cell.is_deployed for cell in all_cells)
+    if count:
+        cells = matrix.sample(cells, count)
+    print(f"{len(cells)} cells", flush=True)
     STATE.mkdir(exist_ok=True)
-    with matrix.deployed() as world, (STATE / "faults.jsonl").open("w") as file:
-        base = matrix.without_faults(world)
-        all_cells = matrix.cells_of(base.calls)
-        cells = [cell for cell in all_cells if cell.is_deployed and word in str(cell)]
-        elsewhere = sum(not cell.is_deployed for cell in all_cells)
-        if count:
-            cells = matrix.sample(cells, count)
-        print(f"{len(cells)} cells", flush=True)
+    with (STATE / "faults.jsonl").open("a" if again else "w") as file:
 
         def done(cell: matrix.Cell, story: Story) -> None:
             before = base.stories[cell.scenario]
@@ -54,6 +62,18 @@ def try_matrix(*, count: int = 0, word: str = "") -> tuple[dict[matrix.Cell, str
 
         matrix.run(world, cells, done)
     return labels, wrong, elsewhere
+
+
+def _held() -> dict[matrix.Cell, str]:
+    """The cells of the last run that held, with what came of them."""
+    labels: dict[matrix.Cell, str] = {}
+    for line in (STATE / "faults.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        scenario, function, operation, kind, is_permanent, about = entry["cell"]
+        cell = matrix.Cell(scenario, function, operation, Kind(kind), is_permanent, about)
+        if not entry["problems"]:
+            labels[cell] = entry["label"]
+    return labels
 
 
 def try_stories(runs: int) -> str:
@@ -70,11 +90,16 @@ def try_stories(runs: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--again", action="store_true", help="only cells that did not hold")
     parser.add_argument("word", nargs="?", default="", help="only cells that have it")
     given = parser.parse_args()
     logging.disable()
     began = time.monotonic()
-    labels, wrong, elsewhere = try_matrix(count=24 if given.quick else 0, word=given.word)
+    with matrix.deployed() as world:
+        count = 24 if given.quick else 0
+        labels, wrong, elsewhere = try_matrix(
+            world, count=count, word=given.word, again=given.again
+        )
     print(document.table(labels))
     print(f"{len(labels)} cells, {len(wrong)} do not hold; {time.monotonic() - began:.0f} s")
     if given.word:

@@ -189,8 +189,8 @@ class Pool(NamedTuple):
 def pools(cells: list[Cell]) -> list[list[Pool]]:
     """All cells, so that none gets into the way of another: pools beside each other, then the next.
 
-    What fails for ever behind a stream holds up that stream also for what fails there at first, of
-    the kill switch somebody is told once, and the policy of the quarantines is that of all accounts.
+    What fails for ever behind a stream holds it up for what fails there at first too, of the kill
+    switch somebody is told once, and the policy of the quarantines is that of all accounts.
     """
     others, holds, streams, policy = [], [], [], []
     for cell in cells:

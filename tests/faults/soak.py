@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 SWEEPS = 1000
 CASES_OF_A_SWEEP = 2
 SWEEPS_AT_ONCE = 6
-# The run is looked at in so many parts.
 PARTS = 10
 # What a process may gain after the first part: allocators give little back.
 MOST_KIB = 4096
@@ -82,9 +81,11 @@ class Part:
 class Soak:
     """One run over one stack."""
 
-    def __init__(self, world: World, sweeps: int) -> None:
+    def __init__(self, world: World, sweeps: int, *, parts: int = PARTS) -> None:
+        """The run is looked at after each of so many parts."""
         self.world = world
         self.wanted = sweeps
+        self._parts = parts
         self.cases: list[Case] = []
         self.trouble: list[str] = []
         self.parts: list[Part] = []
@@ -96,9 +97,9 @@ class Soak:
     def run(self) -> None:
         """Sweep as often as is wanted, part after part."""
         self._calls = self._count_calls()
-        for number in range(1, PARTS + 1):
+        for number in range(1, self._parts + 1):
             began, before = time.monotonic(), self._sweeps
-            upto = self.wanted * number // PARTS
+            upto = self.wanted * number // self._parts
             with ThreadPoolExecutor(SWEEPS_AT_ONCE) as pool:
                 for place in range(SWEEPS_AT_ONCE):
                     pool.submit(self._rounds, place, upto)

@@ -5,18 +5,41 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import pytest
+
 from . import mutants
 from .__main__ import try_matrix, try_stories
+from .matrix import deployed
+from .soak import Soak
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
+
+    from .world import World
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with deployed() as world:
+        yield world
+
+
+# First, for its ledger is of everything that ever happened on the stack.
+def test_sweeps_and_their_cases_add_up_and_nothing_grows(world: World) -> None:
+    soak = Soak(world, 12, parts=2)
+    soak.run()
+
+    assert soak.problems() == []
+    assert len(soak.cases) == 24
+    assert len(soak.parts) == 2
 
 
 def test_calls_fail_and_nothing_is_lost_deleted_or_called_clean(
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
-    labels, wrong, _ = try_matrix(count=16)
+    labels, wrong, _ = try_matrix(world, count=16)
 
     assert wrong == []
     assert len(labels) == 16
