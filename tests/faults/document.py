@@ -11,6 +11,7 @@ from .verdict import (
     ASKED_AGAIN,
     BY_HAND,
     DEAD_LETTER,
+    HELD,
     REFUSED,
     SAME,
     STAYS_BLOCKED,
@@ -39,6 +40,7 @@ SIGNS = {
     WAITS: "L",
     ASKED_AGAIN: "A",
     BY_HAND: "H",
+    HELD: "K",
 }
 
 

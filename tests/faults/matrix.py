@@ -113,13 +113,15 @@ SUBJECTS = {
     "undone": "Rootsweep could not do everything in a sweep",
     "unknown": "Rootsweep could not check every account",
 }
-# Whatever a state invokes.
+# Whatever a state invokes, and waits for.
 TASKS = {id for _, _, _, id in invocations()}
+WAITS = {id for *_, state, id in invocations() if "waitForTaskToken" in state["Resource"]}
 
 
 def _means_something(cell: Cell) -> bool:
     if cell.function == STATE_MACHINE:
-        return cell.kind in OF_A_TASK
+        # That the time of a wait is over is no fault.
+        return cell.kind in OF_A_TASK and (cell.kind != Kind.TIMEOUT or cell.about not in WAITS)
     # A read has done nothing, whether or not its answer comes.
     return not (cell.is_read and cell.kind in (Kind.TIMEOUT_DONE, Kind.CRASH_DONE))
 

@@ -66,6 +66,7 @@ class Story:
     dead: list[str] = field(default_factory=list)
     stays_blocked: bool = False
     by_hand: bool = False
+    held: bool = False
     waited: bool = False
     warned_late: bool = False
     asked_again: bool = False
@@ -192,7 +193,9 @@ class Scenario:
             self._try(link, decision, days)
 
     def _try(self, link: str, decision: str, days: int) -> int:
-        is_sent, status = self.world.answer(self.account, link, decision, days)
+        is_sent, status = self.world.answer(
+            self.account, f"{link}?case={self.story.case_id}", decision, days
+        )
         self.story.answers.append((decision if is_sent else "look", status))
         return status
 
@@ -228,16 +231,30 @@ class Scenario:
                 ExpressionAttributeValues={":yes": "YES"},
             )
 
-    def remove_if_asked(self) -> None:
-        """Where no root session is let in after all, the owner removes the key, who is asked to."""
+    def see_to_it(self) -> None:
+        """What people do about an approved deletion that does not come to its end.
+
+        Where no root session is let in after all, the owner removes the key. Where nobody can tell
+        whether the kill switch is on, somebody sees to that.
+        """
 
         def next_step() -> str:
-            outcome = self.world.case(self.story.case_id).get("outcome")
-            return "over" if self.is_over() else outcome if outcome == "AWAITING_REMOVAL" else ""
+            case = self.world.case(self.story.case_id)
+            if self.is_over():
+                return "over"
+            if case.get("outcome") == "AWAITING_REMOVAL":
+                return "by hand"
+            cannot_tell = any(rule.operation == "ssm:GetParameter" for rule in self.rules)
+            is_held = cannot_tell and case.get("held") and self.rules[0].times is None
+            return "held" if is_held and not self.story.held else ""
 
-        if self.world.until(next_step, "the end, or a removal by hand") != "over":
-            self.story.by_hand = True
-            self.world.remove_keys(self.account)
+        while (step := self.world.until(next_step, "the end, or a step to do")) != "over":
+            if step == "by hand":
+                self.story.by_hand = True
+                self.world.remove_keys(self.account)
+                return
+            self.story.held = True
+            self.recover()
 
     def put_back_bounce(self) -> None:
         """Where bounces cannot be noted: what docs/runbook.md says to do."""
@@ -346,7 +363,7 @@ def approve(here: Scenario) -> None:
         if link := here.mail():
             here.answer(link, "approve")
             here.put_back_decision()
-        here.remove_if_asked()
+        here.see_to_it()
         here.end()
         here.put_back_log()
 

@@ -17,6 +17,7 @@ STAYS_BLOCKED = "blocked until the next sweep"
 WAITS = "goes on looking"
 ASKED_AGAIN = "asked again"
 BY_HAND = "removed by hand"
+HELD = "held up"
 UNWARNED = "warned by a later sweep"
 MAP_RUN = "the Map Run of this sweep's execution says why"
 # Of AWS's errors, those that name their operation and say something.
@@ -38,6 +39,8 @@ def label(story: Story, base: Story) -> str:
         return story.outcome
     if story.by_hand:
         return BY_HAND
+    if story.held:
+        return HELD
     if story.stays_blocked:
         return STAYS_BLOCKED
     if story.waited:
@@ -60,7 +63,7 @@ def problems(cell: Cell, story: Story, base: Story, expected: str) -> list[str]:
         found.append(f"it is {got}, not {expected}")
     found += _broken_promises(cell, story, base)
     # Of a stream's function that fails, FunctionErrorsAlarm tells; alarms do not ring here.
-    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND):
+    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND, HELD):
         found += _untold(cell, story)
     return found
 

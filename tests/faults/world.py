@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from boto3.dynamodb.conditions import Key
 
+from local.stack import DEFAULT_APPROVER
 from rootsweep.sweeps import sweep_id_for
 from tests.deployed.conftest import (
     MANAGEMENT_ACCOUNT,
@@ -273,12 +274,16 @@ class World:
     # -- people --------------------------------------------------------------------------------
 
     def mails(self, account: str) -> list[str]:
-        """The texts of the mails that an account's owner got."""
+        """The texts of the mails about an account that its owner got, or who answers for all."""
         url = f"{self.stack.endpoint}/_rootsweep/inbox"
-        mails = self.http.get(
-            url, params={"to": address(account)}, headers={"accept": "application/json"}
-        ).json()
-        return [mail["BodyText"] for mail in mails]
+        return [
+            mail["BodyText"]
+            for each in (address(account), DEFAULT_APPROVER)
+            for mail in self.http.get(
+                url, params={"to": each}, headers={"accept": "application/json"}
+            ).json()
+            if account in mail["BodyText"]
+        ]
 
     def link_in(self, mail: str) -> str:
         found = re.search(re.escape(self.stack.outputs["ApprovalUrl"]) + r"/[\w-]+", mail)
