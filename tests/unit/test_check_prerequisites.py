@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rootsweep.errors import InvalidSweepInputError, PrerequisiteError
+from rootsweep.pages import IncompleteAnswerError
 
 from .builders import ACCOUNT
 
@@ -268,6 +269,18 @@ def test_a_hiccup_of_ses_is_no_missing_prerequisite(stub: Stub) -> None:
     stub(check_prerequisites.ses).add_client_error("get_email_identity", "TooManyRequestsException")
 
     with pytest.raises(ClientError):
+        run({})
+
+
+def test_an_answer_that_does_not_say_whether_the_sender_is_verified_does_not_say_that_it_is_not(
+    stub: Stub,
+) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    stubbed = stub(check_prerequisites.ses)
+    stubbed.add_response("get_email_identity", {}, {"EmailIdentity": SENDER})
+
+    with pytest.raises(IncompleteAnswerError, match=SENDER):
         run({})
 
 
