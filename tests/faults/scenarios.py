@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 APPROVAL_PAGE = "ApprovalPageFunction"
+DELETE = "DeleteRootKeysFunction"
 BOUNCE = "RecordBounceFunction"
 LIFT = "LiftEndedQuarantinesFunction"
 LATER_IN_A_SWEEP = {
@@ -244,8 +245,11 @@ class Scenario:
                 return "over"
             if case.get("outcome") == "AWAITING_REMOVAL":
                 return "by hand"
-            cannot_tell = any(rule.operation == "ssm:GetParameter" for rule in self.rules)
-            is_held = cannot_tell and case.get("held") and self.rules[0].times is None
+            cannot_tell = any(
+                (rule.function, rule.operation, rule.times) == (DELETE, "ssm:GetParameter", None)
+                for rule in self.rules
+            )
+            is_held = cannot_tell and case.get("held")
             return "held" if is_held and not self.story.held else ""
 
         while (step := self.world.until(next_step, "the end, or a step to do")) != "over":
@@ -372,9 +376,7 @@ def hold(here: Scenario) -> None:
     """A deletion cannot tell for a while whether the kill switch is on."""
     here.world.set_kill_switch()
     # As often as the client tries.
-    here.world.fail(
-        Rule("DeleteRootKeysFunction", "ssm:GetParameter", "server_error", (here.account,), 4)
-    )
+    here.world.fail(Rule(DELETE, "ssm:GetParameter", "server_error", (here.account,), 4))
     approve(here)
 
 

@@ -38,6 +38,8 @@ MOST_KIB = 4096
 MOST_FILES = 2
 # Calls of a function for each sweep, in the last part beside the first.
 MOST_CALLS = 1.05
+# Of fewer, which of them had which fates is what one sees.
+ENOUGH_SWEEPS = 50
 SETTLING_SECONDS = 20
 # What owners do, in turn; what their cases come to.
 FATES = {"approve": "REMEDIATED", "decline": "DECLINED", "remove": "RESOLVED"}
@@ -230,7 +232,8 @@ class Soak:
                 yield f"{after.function} had {before.resident_kib} KiB, has {after.resident_kib}"
             if before and after.open_files > before.open_files + MOST_FILES:
                 yield f"{after.function} had {before.open_files} open files, has {after.open_files}"
-        for function in {name for name, _ in last.calls}:
+        functions = {name for name, _ in last.calls} if last.sweeps >= ENOUGH_SWEEPS else set()
+        for function in functions:
             before, after = (part.calls_of(function) / part.sweeps for part in (first, last))
             if before and after > before * MOST_CALLS + 1:
                 yield f"{function} made {before:.1f} calls a sweep, and makes {after:.1f}"
