@@ -11,7 +11,7 @@ from jinja2 import DictLoader, Environment
 from ministack.services import ses
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 PATH = "/_rootsweep/inbox"
 _STYLE = """
@@ -77,8 +77,8 @@ def sent() -> list[dict[str, Any]]:
     return sorted(mails, key=lambda mail: float(mail["Timestamp"]))
 
 
-def mails_to(address: str) -> list[dict[str, Any]]:
-    """What somebody got, or everybody, oldest first."""
+def mails_to(addresses: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What these people got, or everybody, oldest first."""
     return [
         {
             "MessageId": mail["MessageId"],
@@ -90,7 +90,7 @@ def mails_to(address: str) -> list[dict[str, Any]]:
             "BodyHtml": mail.get("RenderedBodyHtml") or mail.get("BodyHtml") or "",
         }
         for mail in sent()
-        if not address or address in mail.get("To", [])
+        if not addresses or not set(addresses).isdisjoint(mail.get("To", []))
     ]
 
 
@@ -111,7 +111,7 @@ def with_inbox(inner: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
             await inner(scope, receive, send)
             return
         query = parse_qs(scope["query_string"].decode())
-        mails = mails_to(query.get("to", [""])[0])
+        mails = mails_to(query.get("to", []))
         if (b"accept", b"application/json") in scope["headers"]:
             media_type, body = b"application/json", json.dumps(mails).encode()
         else:

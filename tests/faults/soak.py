@@ -35,7 +35,9 @@ SWEEPS_AT_ONCE = 6
 PARTS = 10
 # What a process may gain after the first part: allocators give little back.
 MOST_KIB = 4096
-MOST_FILES = 2
+# A connection to each of two services for each account of a sweep: it may take long until a
+# function needed as many at once as it ever will.
+MOST_FILES = 6
 # Calls of a function for each sweep, in the last part beside the first.
 MOST_CALLS = 1.05
 # Of fewer, which of them had which fates is what one sees.
@@ -94,6 +96,7 @@ class Soak:
         self._sweeps = 0
         self._calls: Counter[tuple[str, str]] = Counter()
         self._left: dict[int, list[Case]] = defaultdict(list)
+        self._rounds_of: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -129,7 +132,8 @@ class Soak:
     def _round(self, place: int, turn: int) -> None:
         """A sweep and its two cases; what an owner removes is left to the next one here."""
         world, left = self.world, self._left[place]
-        accounts = world.accounts_of(place, turn)
+        accounts = world.accounts_of(place, self._rounds_of[place])
+        self._rounds_of[place] += 1
         keys = {account: world.make_key(account) for account in accounts}
         mails = {account: len(world.mails(account)) for account in accounts}
         ended = world.sweep(world.name_sweep()[0], *accounts, *(case.account for case in left))

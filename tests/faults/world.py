@@ -135,9 +135,9 @@ class World:
         self._free[is_denied].put(account)
 
     @staticmethod
-    def accounts_of(place: int, turn: int) -> tuple[str, str]:
-        """Two accounts of those that only this place uses, other ones than a turn ago."""
-        first = 8 * place + 2 * turn % 8
+    def accounts_of(place: int, number: int) -> tuple[str, str]:
+        """Two accounts of those that only this place uses, other ones than in the last round."""
+        first = 8 * place + 2 * number % 8
         return _id(first), _id(first + 1)
 
     def make_key(self, account: str) -> str:
@@ -275,15 +275,12 @@ class World:
 
     def mails(self, account: str) -> list[str]:
         """The texts of the mails about an account that its owner got, or who answers for all."""
-        url = f"{self.stack.endpoint}/_rootsweep/inbox"
-        return [
-            mail["BodyText"]
-            for each in (address(account), DEFAULT_APPROVER)
-            for mail in self.http.get(
-                url, params={"to": each}, headers={"accept": "application/json"}
-            ).json()
-            if account in mail["BodyText"]
-        ]
+        mails = self.http.get(
+            f"{self.stack.endpoint}/_rootsweep/inbox",
+            params={"to": [address(account), DEFAULT_APPROVER]},
+            headers={"accept": "application/json"},
+        ).json()
+        return [mail["BodyText"] for mail in mails if account in mail["BodyText"]]
 
     def link_in(self, mail: str) -> str:
         found = re.search(re.escape(self.stack.outputs["ApprovalUrl"]) + r"/[\w-]+", mail)
