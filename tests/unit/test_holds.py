@@ -86,13 +86,17 @@ def test_a_switch_that_cannot_be_read_stops_deletions(error: Exception) -> None:
         require_off(switch)
 
 
-def test_a_switch_without_a_value_stops_deletions() -> None:
-    class Empty:
+@pytest.mark.parametrize("answer", [{}, {"Parameter": {}}], ids=str)
+def test_an_answer_of_an_odd_shape_stops_deletions_and_is_told_about_once_a_day(
+    answer: dict[str, Any],
+) -> None:
+    class Odd:
         def get_parameter(self, **_: Any) -> Any:
-            return {"Parameter": {}}
+            return answer
 
     with pytest.raises(KillSwitchOnError):
-        require_off(Empty())
+        require_off(Odd())
+    assert version(Odd()) == version(Odd()) != version(Odd(), NOW + timedelta(days=1))
 
 
 def version(switch: Any, now: datetime = NOW) -> str:
