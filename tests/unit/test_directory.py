@@ -187,6 +187,20 @@ def test_a_hiccup_of_the_contact_does_not_hand_it_to_the_default(
         find(organizations, account_client, at_least=at_least)
 
 
+@pytest.mark.parametrize("empty", ["tags", "contact"])
+def test_an_answer_that_came_empty_is_a_hiccup_too(
+    organizations: Any, account_client: Any, stub: Stub, empty: str
+) -> None:
+    if empty == "tags":
+        stub(organizations).add_response("list_tags_for_resource", {}, {"ResourceId": ACCOUNT})
+    else:
+        tagged(stub(organizations), None)
+        stub(account_client).add_response("get_alternate_contact", {})
+
+    with pytest.raises(ApproverUnknownError):
+        find(organizations, account_client)
+
+
 def test_no_answer_at_all_is_a_hiccup_too(
     organizations: Any, account_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
