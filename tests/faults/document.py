@@ -33,6 +33,7 @@ SIGNS = {
     "sweep FAILED": "S",
     "UNKNOWN": "U",
     "FAILED": "F",
+    "AWAITING_APPROVAL": "O",
     DEAD_LETTER: "D",
     STAYS_BLOCKED: "B",
     UNWARNED: "W",
