@@ -111,7 +111,7 @@ def main() -> int:
     found = mutants.run_all(chosen)
     for mutant, test in found:
         print(f"without {mutant.safeguard}: {test or 'NO TEST COMPLAINS'}")
-    if not given.quick:
+    if not given.quick and not broken:
         document.write(labels, wrong=len(wrong), elsewhere=elsewhere, stories=runs, mutants=found)
     print(f"{time.monotonic() - began:.0f} s")
     return bool(wrong or broken or not all(test for _, test in found))

@@ -21,6 +21,8 @@ from .clock import DAY, loud
 from .world import TAG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .machine import Execution
     from .people import Keys, Mail
     from .table import Item
@@ -37,6 +39,15 @@ USED_LATELY = timedelta(days=90)
 A_MOMENT = 120.0
 # Changes of a case that are worth a line in its story.
 TOLD = ("outcome", "request_number", "rung", "reminder", "decided", "woken", "account_gone", "held")
+
+
+def _apart(sweeps: Iterable[float]) -> int:
+    """How many sweeps there were; of those that are seconds apart, one: they meet one moment."""
+    count, last = 0, 0.0
+    for at in sweeps:
+        if at - last >= 9 * HOUR:
+            count, last = count + 1, at
+    return count
 
 
 class Broken(BaseException):
@@ -690,12 +701,12 @@ class Watch:
         since = max(account.changed, self.waited.get(case["case_id"], 0))
         kept = self.table.look(f"ACCOUNT#{account.id}", "EXCEPTION")
         if kept and kept["until"] >= self.today() and self.may_all_stay(account, kept):
-            sweeps = [at for at in self.excepted[account.id] if at > since]
-            self.require(len(sweeps) < 3 or waits, "a case about keys that may stay", account.id)
+            sweeps = _apart(at for at in self.excepted[account.id] if at > since)
+            self.require(sweeps < 3 or waits, "a case about keys that may stay", account.id)
         if account.is_member and account.state not in SHUT:
             return
-        sweeps = [at for at in self.full_sweeps if at > since]
-        self.require(len(sweeps) < 3 or waits, "a case of an account that is gone", account.id)
+        sweeps = _apart(at for at in self.full_sweeps if at > since)
+        self.require(sweeps < 3 or waits, "a case of an account that is gone", account.id)
 
     def _check_accounts(self, locks: dict[str, str]) -> None:
         """No account with keys is forgotten: it has an open case, an exception, or is not shown."""
