@@ -174,9 +174,8 @@ MUTANTS = [
     Mutant(
         "kill switch: one that cannot be read is on",
         HOLDS,
-        "    except (ClientError, BotoCoreError) as error:\n        raise KillSwitchOnError(",
-        "    except (ClientError, BotoCoreError) as error:\n        return\n"
-        "        raise KillSwitchOnError(",
+        "    except Exception as error:\n        raise KillSwitchOnError(",
+        "    except Exception as error:\n        return\n        raise KillSwitchOnError(",
         f"{UNIT}holds.py",
     ),
     Mutant(

@@ -51,6 +51,9 @@ def test_stories_keep_every_promise() -> None:
 
 def test_for_each_safeguard_that_is_taken_out_a_test_complains() -> None:
     assert len(mutants.MUTANTS) >= 20
+    for mutant in mutants.MUTANTS:
+        text = (mutants.REPOSITORY / mutant.file).read_text(encoding="utf-8")
+        assert mutant.is_now in text, mutant.safeguard
     assert [
         mutant.safeguard for mutant, test in mutants.run_all(mutants.MUTANTS[3::12]) if not test
     ] == []
