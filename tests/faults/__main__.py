@@ -37,10 +37,12 @@ def try_matrix(
     `.local/faults.jsonl` gets the whole story of each. `again` goes on from there: what held is not
     tried once more.
     """
-    labels = _held() if again else {}
     wrong: list[str] = []
     base = matrix.without_faults(world)
     all_cells = matrix.cells_of(base.calls)
+    held = _held() if again else {}
+    # Of cells that are none any more nothing is said.
+    labels = {cell: held[cell] for cell in all_cells if cell in held}
     cells = [cell for cell in all_cells if cell.is_deployed and word in str(cell)]
     cells = [cell for cell in cells if cell not in labels]
     elsewhere = sum(not cell.is_deployed for cell in all_cells)
