@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from rootsweep import exceptions
@@ -373,6 +374,10 @@ def open_case(
     If the last case of the account ended ESCALATED or FAILED and one of its keys is among `key_ids`
     (or it is not known which keys there are or were), the new one goes on where that one ended.
     """
+    # In this order: a case that is not open any more has left how it ended.
+    existing = find_open_case(table, account_id=account.id)
+    if existing:
+        return existing
     case_id = case_id_for(account.id, now=now)
     reopened, rung, after = _where_the_last_case_ended(table, account.id, key_ids)
     case: dict[str, Any] = {
@@ -444,8 +449,8 @@ def _where_the_last_case_ended(
 
 def find_latest_case(table: Table, *, account_id: str) -> Case | None:
     """The open case of an account, or else the one that ended last, if it was given up."""
-    last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
     opened = find_open_case(table, account_id=account_id)
+    last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
     if opened or not last or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
         return opened
     try:
@@ -457,7 +462,8 @@ def find_latest_case(table: Table, *, account_id: str) -> Case | None:
 def find_open_case(table: Table, *, account_id: str) -> Case | None:
     """The open case of an account, if there is one."""
     lock = table.get_item(Key=open_case_key(account_id), ConsistentRead=True).get("Item")
-    return load(table, case_id=str(lock["case_id"])) if lock else None
+    case = load(table, case_id=str(lock["case_id"])) if lock else None
+    return case if case and not case.ended_at else None
 
 
 def open_case_ids(table: Table) -> dict[str, str]:
@@ -1032,7 +1038,8 @@ def _update_open(
     names: dict[str, str] | None = None,
     extra: Any = None,
 ) -> Case:
-    condition = Attr("pk").exists() & Attr("ended_at").not_exists()
+    known = Attr("schema").not_exists() | Attr("schema").lte(SCHEMA_VERSION)
+    condition = Attr("pk").exists() & Attr("ended_at").not_exists() & known
     if extra is not None:
         condition &= extra
     request: dict[str, Any] = {
@@ -1040,6 +1047,7 @@ def _update_open(
         "UpdateExpression": update,
         "ConditionExpression": condition,
         "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     if values:
         request["ExpressionAttributeValues"] = values
@@ -1050,7 +1058,14 @@ def _update_open(
     except ClientError as error:
         if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
             raise
+        readable(_error_item(error))
         raise CaseEndedError(f"case {case_id} does not exist or has ended") from error
+
+
+def _error_item(error: ClientError) -> dict[str, Any]:
+    """The item whose condition did not hold. boto3 leaves it as DynamoDB has it."""
+    item: Any = error.response.get("Item", {})
+    return {name: TypeDeserializer().deserialize(value) for name, value in item.items()}
 
 
 def _condition_failed(error: ClientError) -> bool:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+from ministack.services import sts as ministack_sts
+
+from local import pretend
 
 from .conftest import MANAGEMENT, SECURITY, TASKS, Aws, document
 
@@ -661,3 +664,22 @@ def test_a_thousand_accounts_are_there_at_once(start: Callable[[str], Aws]) -> N
     )
     assert len(listed["Accounts"]) == len(aws.get("/_rootsweep/organization")["accounts"]) == 1002
     assert time.monotonic() - begun < 5
+
+
+def test_sessions_are_forgotten_seldom_and_only_when_they_have_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = time.monotonic()
+    sessions = {"OLD": {"Expiration": time.time() - 1}, "NEW": {"Expiration": time.time() + 900}}
+    monkeypatch.setattr(ministack_sts, "_sessions", sessions)
+    monkeypatch.setattr(ministack_sts, "_evict_expired_sessions", None)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    pretend._forget_sessions_seldom()
+
+    ministack_sts._evict_expired_sessions()
+    assert "OLD" in sessions
+
+    clock += pretend.EVICTION_SECONDS
+    ministack_sts._evict_expired_sessions()
+    assert "OLD" not in sessions
+    assert "NEW" in sessions

@@ -15,7 +15,7 @@ from rootsweep.errors import CaseEndedError, NotApprovedError
 from rootsweep.escalation import Rung
 from rootsweep.exceptions import AccountException
 from rootsweep.root_access import fingerprint
-from rootsweep.table import SCHEMA_VERSION, case_key, open_case_key
+from rootsweep.table import SCHEMA_VERSION, NewerItemError, case_key, open_case_key
 
 from .builders import (
     A_WEEK,
@@ -87,6 +87,64 @@ def test_opening_twice_gives_one_case(table: Any, seconds: int) -> None:
 
     assert second == first
     assert contents(table) == before
+
+
+def test_a_case_opened_by_somebody_else_this_very_moment_is_the_one(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_a_case(table)
+    before = contents(table)
+    find, looks = cases.find_open_case, iter([lambda *_, **__: None])
+    monkeypatch.setattr(
+        cases, "find_open_case", lambda *args, **kwargs: next(looks, find)(*args, **kwargs)
+    )
+
+    assert open_a_case(table, now=NOW + timedelta(seconds=1)) == first
+    assert contents(table) == before
+
+
+def test_a_case_opened_when_the_one_before_is_given_up_this_very_moment_goes_on_where_it_ended(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_a_case(table)
+    find = cases.find_open_case
+
+    def ends_before_the_look(*args: Any, **kwargs: Any) -> Case | None:
+        end(table, first, Outcome.FAILED)
+        return find(*args, **kwargs)
+
+    monkeypatch.setattr(cases, "find_open_case", ends_before_the_look)
+
+    assert open_a_case(table, now=LATER).reopened_after == Outcome.FAILED
+
+
+def test_a_case_that_ends_while_it_is_looked_for_is_not_open(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_a_case(table)
+    load = cases.load
+
+    def ends_before_it_is_loaded(*args: Any, **kwargs: Any) -> Case:
+        monkeypatch.setattr(cases, "load", load)
+        end(table, first)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(cases, "load", ends_before_it_is_loaded)
+
+    assert cases.find_open_case(table, account_id=ACCOUNT) is None
+
+
+def test_a_case_of_a_newer_version_is_not_written_to(table: Any) -> None:
+    case = a_waiting_case(table)
+    newer = {**item_of(table, case), "schema": SCHEMA_VERSION + 1}
+    table.put_item(Item=newer)
+
+    with pytest.raises(NewerItemError, match=f"CASE#{case.id} CASE has schema"):
+        cases.close_to_decisions(table, case_id=case.id, now=LATER)
+    with pytest.raises(NewerItemError, match="Deploy the version that wrote it"):
+        cases.wake(table, case_id=case.id)
+
+    assert item_of(table, case) == newer
 
 
 def test_cases_of_different_accounts_do_not_meet(table: Any) -> None:
@@ -1169,7 +1227,7 @@ def test_a_transaction_in_bad_timing_is_not_taken_for_an_ended_case(
 
     monkeypatch.setattr(table.meta.client, "transact_write_items", conflict)
 
-    for write in (asked, end, lambda table, _: open_a_case(table)):
+    for write in (asked, end, lambda table, _: open_a_case(table, id="333333333334")):
         with pytest.raises(ClientError, match="conflict"):
             write(table, case)
 
