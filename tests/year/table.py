@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from boto3.dynamodb.conditions import AttributeBase, ConditionBase, Size
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 from moto.dynamodb.parsing.reserved_keywords import ReservedKeywords
 
@@ -120,16 +121,26 @@ class Table:
         ExpressionAttributeNames: dict[str, str] | None = None,
         ExpressionAttributeValues: Item | None = None,
         ReturnValues: str = "NONE",
+        ReturnValuesOnConditionCheckFailure: str = "NONE",
     ) -> Item:
         self.latency("UpdateItem")
         for _ in self._attempts():
-            write = self._update(
-                Key,
-                UpdateExpression,
-                ConditionExpression,
-                ExpressionAttributeNames or {},
-                ExpressionAttributeValues or {},
-            )
+            try:
+                write = self._update(
+                    Key,
+                    UpdateExpression,
+                    ConditionExpression,
+                    ExpressionAttributeNames or {},
+                    ExpressionAttributeValues or {},
+                )
+            except ConditionalCheckFailedException as failed:
+                old = self._at(_key(Key))
+                if old is not None and ReturnValuesOnConditionCheckFailure == "ALL_OLD":
+                    serialize = TypeSerializer().serialize
+                    failed.response["Item"] = {  # type: ignore[typeddict-unknown-key]
+                        name: serialize(value) for name, value in old.items()
+                    }
+                raise
             self._write_all([write], "UpdateItem")
         if ReturnValues == "NONE":
             return {}

@@ -9,6 +9,7 @@ import boto3
 import moto
 import pytest
 from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
@@ -165,7 +166,9 @@ def outcome(call: Any, **request: Any) -> Any:
         reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
         if {"AttributeError", "TypeError", "ValueError"}.intersection(reasons):
             reject()
-        return "refused" if code == "ValidationException" else [code, reasons]
+        found: Any = error.response.get("Item", {})
+        item = {name: TypeDeserializer().deserialize(value) for name, value in found.items()}
+        return "refused" if code == "ValidationException" else [code, reasons, item]
     except (AttributeError, TypeError, ValueError):
         reject()
     return {name: answer[name] for name in ("Attributes", "Items") if name in answer}
@@ -185,7 +188,12 @@ def test_an_update_does_what_it_does_in_moto(
     as_text: bool,
 ) -> None:
     text, given = update
-    request: dict[str, Any] = {"Key": KEYS[0], "UpdateExpression": text, "ReturnValues": "ALL_NEW"}
+    request: dict[str, Any] = {
+        "Key": KEYS[0],
+        "UpdateExpression": text,
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
     if as_text:
         given = given | condition[2]
     request["ConditionExpression"] = condition[0] if as_text else condition[1]
