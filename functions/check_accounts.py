@@ -13,12 +13,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rootsweep import logs, root_access, sweeps
 from rootsweep.accounts import AccountState
 from rootsweep.calls import CALLS
+from rootsweep.pace import Pace
 
 if TYPE_CHECKING:
     from aws_lambda_context import LambdaContext
 
 BUCKET = os.environ["BUCKET"]
-CONCURRENCY = 16
+# Its part of what all batches that are checked at once may do together.
+CONCURRENT_BATCHES = int(os.environ["MAX_CONCURRENT_BATCHES"])
+CONCURRENCY = max(1, int(os.environ["MAX_CONCURRENT_SESSIONS"]) // CONCURRENT_BATCHES)
+SESSIONS_A_SECOND = int(os.environ["MAX_SESSIONS_PER_SECOND"]) / CONCURRENT_BATCHES
 # What one account may take at the worst, two calls with all their retries (CALLS),
 # before the function itself must end.
 RESERVE_MILLISECONDS = 90_000
@@ -30,6 +34,7 @@ reader = root_access.SummaryReader(
     partition=os.environ["PARTITION"],
     audit_role_name=os.environ.get("AUDIT_ROLE_NAME") or None,
 )
+pace = Pace(SESSIONS_A_SECOND)
 
 
 @logs.invocation
@@ -48,6 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         for _ in range(2):
             if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
                 break
+            pace.wait()
             with logs.about(sweep_id=event["sweep_id"], account_id=account_id):
                 finding = check_account(account_id, sweep_id=event["sweep_id"])
             if finding.state != AccountState.UNKNOWN:

@@ -127,6 +127,18 @@ def test_accounts_are_checked_side_by_side(s3: Any, monkeypatch: pytest.MonkeyPa
     assert {finding.state for finding in found.values()} == {AccountState.CLEAN}
 
 
+def test_each_look_waits_for_its_turn(
+    s3: Any, reading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(check_accounts.pace, "wait", lambda: turns.append(None))
+    reading({ACCOUNT: an_error(), "333333333334": a_summary(access_keys=False)})
+
+    check(s3, [ACCOUNT, "333333333334"])
+
+    assert len(turns) == 3  # Two of them at the account that cannot be checked.
+
+
 def test_what_is_left_when_the_time_runs_out_is_unknown_and_written_down(
     s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

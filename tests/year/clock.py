@@ -8,6 +8,7 @@ Lambda, and yet a year has only one course for each seed.
 from __future__ import annotations
 
 import heapq
+import threading
 from datetime import UTC, date, datetime
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -196,7 +197,7 @@ def put_into(module: ModuleType, clock: Clock) -> None:
         "datetime": SimulatedDatetime,
         "date": SimulatedDate,
         "time": SimpleNamespace(monotonic=lambda: clock.time, sleep=clock.sleep),
-        "threading": SimpleNamespace(local=GreenletLocal),
+        "threading": SimpleNamespace(local=GreenletLocal, Lock=threading.Lock),
         "ThreadPoolExecutor": OneByOne,
     }
     for name in replacements.keys() & vars(module).keys():

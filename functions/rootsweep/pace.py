@@ -1,0 +1,30 @@
+"""How fast AWS is asked, where it says how fast it may be."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Pace:
+    """Lets calls through at a rate, from any number of threads: a token bucket, as AWS throttles.
+
+    Who keeps to a rate is hardly ever throttled; who finds it out by being throttled asks for
+    nothing a good part of the time, and waits longer than needed for the rest.
+    """
+
+    def __init__(self, per_second: float, *, burst: float = 1) -> None:
+        """`burst` is how many calls may come at once after a while without any."""
+        self._interval = 1 / per_second
+        self._tolerance = (burst - 1) * self._interval
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Return when it is the turn of the next call."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(self._next, now - self._tolerance)
+            self._next = turn + self._interval
+        if turn > now:
+            time.sleep(turn - now)
