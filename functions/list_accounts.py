@@ -1,7 +1,8 @@
-"""List the accounts of the organization and cut them into batches."""
+"""List the accounts of the organization, part after part, and cut them into batches."""
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -10,24 +11,37 @@ import boto3
 from rootsweep import accounts, logs, sweeps
 from rootsweep.calls import PATIENT_CALLS
 from rootsweep.errors import InvalidSweepInputError
+from rootsweep.pace import Pace
 
 BUCKET = os.environ["BUCKET"]
 BATCH_SIZE = int(os.environ["BATCH_SIZE"])
-# Organizations lets an account list eight pages a second, shared with every other tool.
+# Of a large organization, as many as are checked at once while the next ones are listed.
+ACCOUNTS_OF_A_PART = BATCH_SIZE * int(os.environ["MAX_CONCURRENT_BATCHES"])
+# What Organizations allows an account, shared with every other tool in it (Organizations User
+# Guide, "Quotas and service limits").
+PACES = accounts.Paces(accounts=Pace(8, burst=12), parents=Pace(5, burst=8))
 organizations = boto3.client("organizations", config=PATIENT_CALLS)
 s3 = boto3.client("s3", config=PATIENT_CALLS)
 
 
 @logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The checked request -> the request and `batches`, the key of the file the Map reads.
+    """The checked request, or what this function returned for the part before -> the next part.
 
-    Raises InvalidSweepInputError for an account or a unit that is not in the organization.
+    `batches` is the key of the file the Map reads, `parts` and `accounts` count until here, and
+    `next_token` is there if there is more to list. What was asked for by id is one part. Raises
+    InvalidSweepInputError for an account or a unit that is not in the organization.
     """
-    everyone = accounts.list_accounts(organizations)
+    files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
+    if "next_token" in event:
+        return next_part(event, files)
+    chosen_by_id = event["accounts"] or event["organizational_units"]
+    part = accounts.list_accounts(
+        organizations, PACES, enough=math.inf if chosen_by_id else ACCOUNTS_OF_A_PART
+    )
     try:
         chosen = accounts.select(
-            everyone,
+            part.accounts,
             ids=event["accounts"],
             organizational_units=event["organizational_units"],
         )
@@ -36,15 +50,43 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         raise InvalidSweepInputError(
             f"{field}: {error.args[0]} is not in this organization, or has no accounts"
         ) from error
-    files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
-    files.write_organization(everyone)
-    files.write_accounts(chosen)
-    key = files.write_batches(sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=event["sweep_id"]))
+    if part.next_token:
+        files.write_units(part.units)
+    request = {name: event[name] for name in ("sweep_id", "started_at", "detect_only")}
+    request["escalation_policy"] = event["escalation_policy"]
+    return request | written(files, part, chosen, parts=0, accounts_before=0)
+
+
+def next_part(event: dict[str, Any], files: sweeps.SweepFiles) -> dict[str, Any]:
+    """The part after the one that `event` is about."""
+    part = accounts.list_accounts(
+        organizations,
+        PACES,
+        enough=ACCOUNTS_OF_A_PART,
+        next_token=event["next_token"],
+        units=files.read_units(),
+    )
+    request = {name: value for name, value in event.items() if name != "next_token"}
+    return request | written(
+        files, part, part.accounts, parts=event["parts"], accounts_before=event["accounts"]
+    )
+
+
+def written(
+    files: sweeps.SweepFiles,
+    part: accounts.Part,
+    chosen: list[accounts.Account],
+    *,
+    parts: int,
+    accounts_before: int,
+) -> dict[str, Any]:
+    """Write the files of a part, of which the sweep checks the `chosen`; say what comes next."""
+    files.write_organization(parts, part.accounts)
+    files.write_accounts(parts, chosen)
+    batches = sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=files.sweep_id, part=parts)
     return {
-        "sweep_id": event["sweep_id"],
-        "started_at": event["started_at"],
-        "detect_only": event["detect_only"],
-        "escalation_policy": event["escalation_policy"],
-        "accounts": len(chosen),
-        "batches": key,
+        "accounts": accounts_before + len(chosen),
+        "batches": files.write_batches(parts, batches),
+        "parts": parts + 1,
+        **({"next_token": part.next_token} if part.next_token else {}),
     }

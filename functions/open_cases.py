@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     found = files.read_findings()
-    everyone = files.read_accounts()
+    everyone = files.read_accounts(event["parts"])
     with_keys = [
         account
         for account in everyone
@@ -97,7 +97,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         not_seen_to = wake_cases(
             settled,
             unknown={account.id for account in everyone} - seen_to,
-            organization=files.read_organization(),
+            organization=files.read_organization(event["parts"]),
             started_at=event["started_at"],
         )
     # Counted by the sweep that opened them, so that a retry of this function counts the same.

@@ -38,7 +38,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         return {**event, "warned": 0}
     now = datetime.now(UTC)
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
-    names = {account.id: account.name for account in files.read_accounts()}
+    names = {account.id: account.name for account in files.read_accounts(event["parts"])}
     ending: dict[str, list[exceptions.AccountException]] = defaultdict(list)
     for account_id, row in files.read_cases().items():
         if row.get("state") == AccountState.EXCEPTED:

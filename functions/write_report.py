@@ -23,7 +23,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         sweep_id=event["sweep_id"],
         started_at=event["started_at"],
         finished_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        accounts=files.read_accounts(),
+        accounts=files.read_accounts(event["parts"]),
         findings=files.read_findings(),
         cases=files.read_cases(),
     )

@@ -44,6 +44,8 @@ _original_apply_jsonata_arguments = sfn._apply_jsonata_arguments
 _original_fail_execution = sfn._fail_execution
 _original_nested_start = sfn._invoke_nested_start_execution
 _original_run_distributed_map = sfn._run_distributed_map
+_original_run_parallel_branches = sfn._run_parallel_branches
+_original_run_sub_machine = sfn._run_sub_machine
 
 # Errors that end the execution whatever a state catches ("Handling errors", States.ALL).
 UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
@@ -90,6 +92,8 @@ def install() -> None:
     sfn._invoke_with_callback = invoke_with_callback
     sfn._invoke_nested_start_execution = invoke_nested_start_execution
     sfn._run_distributed_map = run_distributed_map
+    sfn._run_parallel_branches = run_parallel_branches
+    sfn._run_sub_machine = run_sub_machine
     sfn._sleep_until = sleep_until
     sfn._error_matches = error_matches
     sfn._fail_execution = fail_execution
@@ -476,3 +480,36 @@ def _items(state: dict[str, Any], raw_input: Any, context: dict[str, Any]) -> li
     else:
         items = raw_input
     return items if isinstance(items, list) else [items]
+
+
+# -- Parallel -----------------------------------------------------------------------------------
+
+
+def run_parallel_branches(
+    state: dict[str, Any], raw_input: Any, execution: dict[str, Any], context: dict[str, Any]
+) -> Any:
+    """A Parallel state in JSONata: Arguments, Output and Assign are evaluated here.
+
+    Source: "Parallel workflow state" (Arguments, Output, Assign); "Transforming data with JSONata"
+    (`$states.result` is the array of what the branches came to).
+    """
+    if sfn._state_query_language(state, context) != "JSONata":
+        return _original_run_parallel_branches(state, raw_input, execution, context)
+    given = sfn._apply_jsonata_template(state.get("Arguments", raw_input), raw_input, context)
+    plain = {name: state[name] for name in ("Type", "Branches", "Next", "End") if name in state}
+    results, following = _original_run_parallel_branches(plain, given, execution, context)
+    output = sfn._apply_jsonata_output(state, raw_input, context, result=results, default=results)
+    sfn._apply_state_assign(state, raw_input, context, result=results)
+    return output, following
+
+
+def run_sub_machine(
+    states: dict[str, Any], start_at: str, data: Any, execution: Any, context: dict[str, Any]
+) -> Any:
+    """A branch or an iteration, with variables and a context of its own.
+
+    Source: "Passing data between states with variables", "Variable scope": what is assigned inside
+    is not seen outside, nor by the other branches.
+    """
+    inner = {**context, "variables": dict(context.get("variables", {}))}
+    return _original_run_sub_machine(states, start_at, data, execution, inner)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rootsweep.pages import IncompleteAnswerError, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from mypy_boto3_organizations import OrganizationsClient
+    from mypy_boto3_organizations.type_defs import AccountTypeDef
+
+    from rootsweep.pace import Pace
 
 # AWS lets organizational units be nested five levels deep (Organizations User Guide, Quotas).
 MOST_LEVELS = 10
@@ -63,32 +68,64 @@ class Account:
         return {"id": self.id, "name": self.name, "ou": self.ou}
 
 
-def list_accounts(organizations: OrganizationsClient) -> list[Account]:
-    """Every account of the organization, sorted by id.
+class Paces(NamedTuple):
+    """How fast Organizations may be asked: for accounts, and for what is below a parent."""
 
-    Pages may be empty while there are more (Organizations API, ListAccounts); the paginator goes
-    on until there is no token. Raises ClientError, and IncompleteAnswerError rather than leave out
-    an account.
+    accounts: Pace
+    parents: Pace
+
+
+class Part(NamedTuple):
+    """Some accounts, sorted by id; the units of the organization; where the next part begins."""
+
+    accounts: list[Account]
+    units: OrganizationalUnits
+    next_token: str
+
+
+def list_accounts(
+    organizations: OrganizationsClient,
+    paces: Paces,
+    *,
+    enough: float = math.inf,
+    next_token: str = "",
+    units: OrganizationalUnits | None = None,
+) -> Part:
+    """The accounts of the organization from a token on, all or about as many as are `enough`.
+
+    The units are read meanwhile, unless they are known from an earlier part; then there may be
+    more accounts than are enough. Pages may be empty while there are more (Organizations API,
+    ListAccounts). Raises ClientError, and IncompleteAnswerError rather than leave out an account.
     """
-    pages = organizations.get_paginator("list_accounts").paginate()
-    found = list(listed(pages, "Accounts"))
-    if nameless := [account for account in found if not account.get("Id")]:
-        raise IncompleteAnswerError(f"AWS listed an account without its id: {nameless[0]}")
-    tree = _OrganizationTree.read(organizations)
-    paths = {account["Id"]: _parents_from(account) for account in found}
+    found: dict[str, AccountTypeDef] = {}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        reading = pool.submit(lambda: units or OrganizationalUnits.read(organizations, paces))
+        while True:
+            paces.accounts.wait()
+            page = organizations.list_accounts(**_from(next_token))
+            for account in listed([page], "Accounts"):
+                if not account.get("Id"):
+                    raise IncompleteAnswerError(f"AWS listed an account without its id: {account}")
+                found[account["Id"]] = account
+            next_token = page.get("NextToken", "")
+            if not next_token or (len(found) >= enough and reading.done()):
+                break
+        tree = reading.result()
+    paths = {id: _parents_from(account) for id, account in found.items()}
     if not all(paths.values()):
-        paths |= {id: parents for id, parents in tree.parents_of_accounts() if not paths.get(id)}
-    accounts = {
-        account["Id"]: Account(
-            id=account["Id"],
-            name=account.get("Name", ""),
-            ou=tree.path_of_names(paths[account["Id"]]),
-            organizations_state=_state(account),
-            parents=tuple(paths[account["Id"]]),
+        known = tree.parents_of_accounts(organizations, paces)
+        paths |= {id: parents for id, parents in known if id in paths and not paths[id]}
+    accounts = [
+        Account(
+            id=id,
+            name=found[id].get("Name", ""),
+            ou=tree.path_of_names(paths[id]),
+            organizations_state=_state(found[id]),
+            parents=tuple(paths[id]),
         )
-        for account in found
-    }
-    return sorted(accounts.values(), key=lambda account: account.id)
+        for id in sorted(found)
+    ]
+    return Part(accounts, tree, next_token)
 
 
 def select(
@@ -115,6 +152,10 @@ def select(
     ]
 
 
+def _from(next_token: str) -> dict[str, Any]:
+    return {"NextToken": next_token} if next_token else {}
+
+
 def _state(account: Any) -> str:
     # `Status` is retired; SDKs and partitions that still send it are understood.
     state: str | None = account.get("State") or _STATE_OF_STATUS.get(account.get("Status", ""))
@@ -130,15 +171,15 @@ def _parents_from(account: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _OrganizationTree:
-    """The roots and organizational units: names by id, and what lies below what."""
+class OrganizationalUnits:
+    """The roots and organizational units: names by id, and the ids on the path to each."""
 
-    organizations: OrganizationsClient
     names: dict[str, str]
     paths: dict[str, list[str]]
 
     @classmethod
-    def read(cls, organizations: OrganizationsClient) -> _OrganizationTree:
+    def read(cls, organizations: OrganizationsClient, paces: Paces) -> Self:
+        """The units as they are now, one call for each at the least. Raises ClientError."""
         names: dict[str, str] = {}
         paths: dict[str, list[str]] = {}
         roots = listed(organizations.get_paginator("list_roots").paginate(), "Roots")
@@ -147,21 +188,25 @@ class _OrganizationTree:
         while todo:
             path = todo.pop()
             paths[path[-1]] = path
+            paces.parents.wait()
             for unit in listed(units_of.paginate(ParentId=path[-1]), "OrganizationalUnits"):
                 names[unit["Id"]] = unit.get("Name", unit["Id"])
                 todo.append([*path, unit["Id"]])
-        return cls(organizations, names, paths)
+        return cls(names, paths)
 
-    def path_of_names(self, parents: list[str]) -> str:
+    def path_of_names(self, parents: Sequence[str]) -> str:
         """The names for people to read; of more than AWS lets anybody have, both ends."""
         names = [self.names.get(id, id) for id in parents if id.startswith("ou-")]
         if len(names) > MOST_LEVELS:
             names = [*names[:2], "…", *names[3 - MOST_LEVELS :]]
         return "/".join(names) or "root"
 
-    def parents_of_accounts(self) -> Iterator[tuple[str, list[str]]]:
+    def parents_of_accounts(
+        self, organizations: OrganizationsClient, paces: Paces
+    ) -> Iterator[tuple[str, list[str]]]:
         """Each account with its parents, for answers of ListAccounts that came without `Paths`."""
-        accounts_of = self.organizations.get_paginator("list_accounts_for_parent")
+        accounts_of = organizations.get_paginator("list_accounts_for_parent")
         for parent, path in self.paths.items():
+            paces.parents.wait()
             for account in listed(accounts_of.paginate(ParentId=parent), "Accounts"):
                 yield account["Id"], path

@@ -2,12 +2,16 @@
 
 Findings never travel through the state machine; it passes names of files. In the bucket:
 
-    sweeps/<sweep id>/organization.json    the state of every account there is, by id
-    sweeps/<sweep id>/accounts.json        every account of the sweep, N in
-    sweeps/<sweep id>/batches.jsonl        a line for each batch that the Distributed Map checks
-    sweeps/<sweep id>/checked/<batch>.json what the check of one batch found
-    sweeps/<sweep id>/cases.json           keys and case of each account with root access keys
-    sweeps/<sweep id>/report.json          every account in exactly one state, N out
+    sweeps/<sweep id>/units.json                  the units, for the parts that are listed later
+    sweeps/<sweep id>/organization/<part>.json    the state of every account there is, by id
+    sweeps/<sweep id>/accounts/<part>.json        every account of the sweep, N in
+    sweeps/<sweep id>/batches/<part>.jsonl        a line for each batch that the Map checks
+    sweeps/<sweep id>/checked/<part>-<batch>.json what the check of one batch found
+    sweeps/<sweep id>/cases.json                  keys and case of each account with root keys
+    sweeps/<sweep id>/report.json                 every account in exactly one state, N out
+
+A large organization is listed in several parts, the first of which are checked meanwhile. The state
+machine says how many there are, so that one that is missing is an error, and not fewer accounts.
 """
 
 from __future__ import annotations
@@ -19,7 +23,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rootsweep.accounts import ACCOUNT_ID, ORGANIZATIONAL_UNIT_ID, Account, AccountState
+from rootsweep.accounts import (
+    ACCOUNT_ID,
+    ORGANIZATIONAL_UNIT_ID,
+    Account,
+    AccountState,
+    OrganizationalUnits,
+)
 from rootsweep.errors import InvalidSweepInputError
 
 if TYPE_CHECKING:
@@ -89,16 +99,18 @@ def sweep_id_for(*, execution_arn: str, started_at: str) -> str:
     return f"{stamp}Z-{hashlib.sha256(execution_arn.encode()).hexdigest()[:8]}"
 
 
-def batches(accounts: Sequence[Account], *, size: int, sweep_id: str) -> list[dict[str, Any]]:
+def batches(
+    accounts: Sequence[Account], *, size: int, sweep_id: str, part: int
+) -> list[dict[str, Any]]:
     """The accounts to check, cut into inputs of the check function.
 
     There is at least one batch: a Distributed Map has to have something to read.
     """
     ids = [account.id for account in accounts if account.is_checked]
-    parts = [ids[start : start + size] for start in range(0, len(ids), size)] or [[]]
+    cut = [ids[start : start + size] for start in range(0, len(ids), size)] or [[]]
     return [
-        {"sweep_id": sweep_id, "batch": number, "account_ids": part}
-        for number, part in enumerate(parts)
+        {"sweep_id": sweep_id, "batch": f"{part:04}-{number:04}", "account_ids": batch}
+        for number, batch in enumerate(cut)
     ]
 
 
@@ -107,39 +119,53 @@ class SweepFiles:
 
     def __init__(self, s3: S3Client, *, bucket: str, sweep_id: str) -> None:
         """`bucket` is the report bucket of the stack."""
+        self.sweep_id = sweep_id
         self._s3 = s3
         self._bucket = bucket
         self._prefix = f"sweeps/{sweep_id}/"
 
-    def write_organization(self, accounts: Sequence[Account]) -> None:
+    def write_units(self, units: OrganizationalUnits) -> None:
+        """Keep the units for the parts that are listed later."""
+        self._write("units.json", asdict(units))
+
+    def read_units(self) -> OrganizationalUnits:
+        """What `write_units` kept."""
+        return OrganizationalUnits(**self._read("units.json"))
+
+    def write_organization(self, part: int, accounts: Sequence[Account]) -> None:
         """Keep which accounts there are, also those that the sweep was not asked for."""
         states = {account.id: account.organizations_state for account in accounts}
-        self._write("organization.json", states)
+        self._write(f"organization/{part:04}.json", states)
 
-    def read_organization(self) -> dict[str, str]:
+    def read_organization(self, parts: int) -> dict[str, str]:
         """The state of every account of the organization, by id."""
-        states: dict[str, str] = self._read("organization.json")
-        return states
+        return {
+            id: state
+            for states in self._read_parts("organization", parts)
+            for id, state in states.items()
+        }
 
-    def write_accounts(self, accounts: Sequence[Account]) -> None:
+    def write_accounts(self, part: int, accounts: Sequence[Account]) -> None:
         """Keep the list of accounts that the report has to account for."""
-        self._write("accounts.json", [asdict(account) for account in accounts])
+        self._write(f"accounts/{part:04}.json", [asdict(account) for account in accounts])
 
-    def read_accounts(self) -> list[Account]:
-        """The accounts of the sweep, as they were listed."""
-        return [
-            Account(**{**item, "parents": tuple(item["parents"])})
-            for item in self._read("accounts.json")
-        ]
+    def read_accounts(self, parts: int) -> list[Account]:
+        """The accounts of the sweep, as they were listed, sorted by id."""
+        by_id = {
+            item["id"]: Account(**{**item, "parents": tuple(item["parents"])})
+            for items in self._read_parts("accounts", parts)
+            for item in items
+        }
+        return [by_id[id] for id in sorted(by_id)]
 
-    def write_batches(self, lines: Iterable[dict[str, Any]]) -> str:
+    def write_batches(self, part: int, lines: Iterable[dict[str, Any]]) -> str:
         """Write one batch a line; return the key, for the Distributed Map's reader."""
         body = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-        return self._put("batches.jsonl", body, "application/jsonl")
+        return self._put(f"batches/{part:04}.jsonl", body, "application/jsonl")
 
-    def write_findings(self, batch: int, findings: Sequence[Finding]) -> None:
+    def write_findings(self, batch: str, findings: Sequence[Finding]) -> None:
         """Keep what the check of a batch found. Writing it again replaces it."""
-        self._write(f"checked/{batch:06}.json", [asdict(finding) for finding in findings])
+        self._write(f"checked/{batch}.json", [asdict(finding) for finding in findings])
 
     def read_findings(self) -> dict[str, Finding]:
         """What was found, by account id. An account whose batch failed is not in it."""
@@ -182,6 +208,10 @@ class SweepFiles:
             Bucket=self._bucket, Key=key, Body=body.encode(), ContentType=content_type
         )
         return key
+
+    def _read_parts(self, name: str, parts: int) -> list[Any]:
+        """What is in each of these files; all of them have to be there."""
+        return [self._read(f"{name}/{part:04}.json") for part in range(parts)]
 
     def _read(self, name: str) -> Any:
         return self._get(self._prefix + name)

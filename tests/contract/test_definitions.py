@@ -47,7 +47,8 @@ STATELINT = Config(ignored_problem_types={ProblemType.FLOAT})
 # What AWS documents and statelint does not know yet: fields of a Distributed Map, and a Wait whose
 # seconds or time is an expression (Amazon States Language, Wait State). A timeout may be one too
 # (Task State, TimeoutSeconds), which neither statelint nor cfn-lint knows.
-MAP = "State Machine.States.Check accounts in batches"
+CHECKS = "State Machine.States.Check accounts and list more"
+MAP = f"{CHECKS}.Branches[0].States.Check accounts in batches"
 UNKNOWN_TO_STATELINT = {
     f'Field "Label" not allowed in {MAP}',
     f'Field "InputType" not allowed in {MAP}.ItemReader.ReaderConfig',
@@ -251,6 +252,8 @@ def test_state_resource_file_and_test_have_one_name() -> None:
     for _, name, _, id in found:
         if name.startswith("Record "):
             assert id == "RecordOutcomeFunction", name
+        elif name == "List more accounts":
+            assert id == "ListAccountsFunction"
         else:
             assert id == f"{name.title().replace(' ', '')}Function", name
     for id in {id for *_, id in found}:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MEMBER = "400000000001"
 OTHER_MEMBER = "400000000002"
 KEEPS_ITS_KEY = "400000000003"
+# So many that AWS lists them on three pages; one account would be enough for a part.
+CLEAN = range(11, 51)
 PATH = "/security/rootsweep/"
 BOUNDARY = "bounds-of-security-tools"
 ORGANIZATION = {
@@ -37,6 +39,7 @@ ORGANIZATION = {
         account(1, key(1), tags=approver("one@example.com", "two@example.com")),
         account(2),
         account(3, key(3)),
+        *(account(number) for number in CLEAN),
     ],
 }
 # Where each template is deployed, and what it has no default for.
@@ -64,7 +67,7 @@ STRICTEST = {
     "MaxConcurrentBatches": "1",
     "MaxConcurrentSessions": "1",
     "MaxExceptionDays": "1",
-    "MaxSessionsPerSecond": "1",
+    "MaxSessionsPerSecond": "60",
     "PermissionsBoundaryArn": f"arn:aws:iam::{SECURITY_ACCOUNT}:policy/{BOUNDARY}",
     "Quarantine": "1h",
     "ReportRetentionDays": "30",
@@ -165,7 +168,18 @@ def test_the_strictest_stack_sweeps_asks_two_people_and_deletes(strict: Deployed
         MEMBER: "ROOT_KEYS",
         OTHER_MEMBER: "CLEAN",
         KEEPS_ITS_KEY: "ROOT_KEYS",
+        **{account(number)["id"]: "CLEAN" for number in CLEAN},
     }
+    s3 = strict.stack.client("s3")
+    below = {
+        "Bucket": strict.stack.outputs["ReportBucket"],
+        "Prefix": f"sweeps/{swept['sweep_id']}",
+    }
+    names = [
+        each["Key"].partition("/accounts/")[2] for each in s3.list_objects_v2(**below)["Contents"]
+    ]
+    # While it reads the units, the first part may get a page more.
+    assert {"0000.json", "0001.json"} <= set(names)
     strict.approve(MEMBER, strict.mail_to("one@example.com").link)
     assert strict.case_of(MEMBER)["outcome"] == "AWAITING_APPROVAL"
     strict.approve(MEMBER, strict.mail_to("two@example.com").link)

@@ -308,6 +308,53 @@ def test_failed_children_are_tolerated_up_to_the_percentage(machines: Machines) 
     assert machines.run(one(state))["error"] == "States.ExceedToleratedFailureThreshold"
 
 
+# -- Parallel --------------------------------------------------------------------------------------
+
+
+def test_a_parallel_state_gives_what_its_branches_came_to(machines: Machines) -> None:
+    """ "Parallel workflow state": Arguments, Output and Assign; each branch ends for itself."""
+
+    def branch(**fields: Any) -> dict[str, Any]:
+        return {"StartAt": "It", "States": {"It": {"Type": "Pass", "End": True, **fields}}}
+
+    first = branch(Output="{% $states.input.n + $outer %}")
+    second = branch(Output="{% $states.input.n * 10 %}")
+    first["States"]["It"] |= {"Assign": {"outer": 7}}
+    (second["States"]["Other"],) = branch(Output="{% $states.input + $outer %}")["States"].values()
+    del second["States"]["It"]["End"]
+    second["States"]["It"]["Next"] = "Other"
+    definition = {
+        "StartAt": "Before",
+        "States": {
+            "Before": {"Type": "Pass", "Assign": {"outer": 1}, "Next": "Both"},
+            "Both": {
+                "Type": "Parallel",
+                "Branches": [first, second],
+                "Arguments": {"n": "{% $states.input.number %}"},
+                "Output": "{% {'all': $states.result} %}",
+                "Assign": {"last": "{% $states.result[1] %}"},
+                "Next": "After",
+            },
+            "After": {
+                "Type": "Pass",
+                "Output": ["{% $states.input.all %}", "{% $last %}", "{% $outer %}"],
+                "End": True,
+            },
+        },
+    }
+
+    assert machines.output(definition, {"number": 4}) == [[5, 41], 41, 1]
+
+
+def test_a_branch_that_fails_fails_the_parallel_state(machines: Machines) -> None:
+    """ "Parallel workflow state": "If any branch fails, ... the entire Parallel state fails"."""
+    broken = {"StartAt": "No", "States": {"No": {"Type": "Fail", "Error": "Broken"}}}
+    fine = {"StartAt": "Yes", "States": {"Yes": {"Type": "Succeed"}}}
+    state = {"Type": "Parallel", "Branches": [fine, broken], "Catch": catch("Broken"), "End": True}
+
+    assert machines.output(one(state, Caught=CAUGHT))["Error"] == "Broken"
+
+
 # -- timeouts, tokens and retries ----------------------------------------------------------------
 
 

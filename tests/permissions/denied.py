@@ -77,8 +77,8 @@ DENIED = {
     ],
     "CheckAccounts": [
         *(AUDIT, DELETE, ROLE, USERS, MAIL, TASK, item("get_item", "CASE#1")),
-        *(put("report.json"), put("accounts.json")),
-        ("s3", "get_object", {"Bucket": BUCKET, "Key": "sweeps/s/accounts.json"}),
+        *(put("report.json"), put("accounts/0.json")),
+        ("s3", "get_object", {"Bucket": BUCKET, "Key": "sweeps/s/accounts/0.json"}),
     ],
     "GatherEvidence": [DELETE, PASSWORD, ROLE, MAIL, item("update_item", "ACCOUNT#1"), TASK],
     "OpenCases": [DELETE, PASSWORD, MAIL, TASK, put("report.json"), OTHER_TABLE],

@@ -55,10 +55,10 @@ def sweep(world: World, **more: Any) -> dict[str, Any]:
     """A sweep whose findings are in its files, as the function after that gets it."""
     sweep_id = f"permissions-{next(world.seconds)}"
     files = world.files(sweep_id)
-    files.write_organization(ACCOUNTS)
-    files.write_accounts(ACCOUNTS)
+    files.write_organization(0, ACCOUNTS)
+    files.write_accounts(0, ACCOUNTS)
     files.write_findings(
-        0, [Finding(KEYED, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+        "0", [Finding(KEYED, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
     )
     files.write_cases({})
     return {
@@ -67,6 +67,7 @@ def sweep(world: World, **more: Any) -> dict[str, Any]:
         "detect_only": False,
         "escalation_policy": [rung.to_dict() for rung in LADDER],
         "accounts": 2,
+        "parts": 1,
         "cases_opened": 0,
         **more,
     }
@@ -79,13 +80,13 @@ def check_prerequisites(world: World) -> None:
 def list_accounts(world: World) -> None:
     answer = world.invoke("list_accounts", request(world))
     files = world.files(answer["sweep_id"])
-    assert answer["accounts"] == len(files.read_accounts()) == len(files.read_organization())
-    assert {each.ou for each in files.read_accounts()} > {"Workloads/Prod"}
+    assert answer["accounts"] == len(files.read_accounts(1)) == len(files.read_organization(1))
+    assert {each.ou for each in files.read_accounts(1)} > {"Workloads/Prod"}
 
 
 def check_accounts(world: World) -> None:
     sweep_id = f"permissions-{next(world.seconds)}"
-    event = {"sweep_id": sweep_id, "batch": 0, "account_ids": [KEYED, CLEAN]}
+    event = {"sweep_id": sweep_id, "batch": "0000-0000", "account_ids": [KEYED, CLEAN]}
     world.invoke("check_accounts", event)
     found = world.files(sweep_id).read_findings()
     assert [found[id].state for id in (KEYED, CLEAN)] == ["ROOT_KEYS", "CLEAN"]

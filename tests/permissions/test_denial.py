@@ -36,7 +36,7 @@ ALLOWED = [
     ("DeleteRootKeys", DELETE),
     ("GatherEvidence", AUDIT),
     ("ApprovalPage", item("get_item", "CASE#1")),
-    ("ListAccounts", put("accounts.json")),
+    ("ListAccounts", put("accounts/0.json")),
     ("Schedule", start("Sweep")),
 ]
 DENIALS = [(stem, call) for stem, calls in DENIED.items() for call in calls]

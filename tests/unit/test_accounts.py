@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootsweep import accounts
-from rootsweep.accounts import Account
+from rootsweep.accounts import Account, OrganizationalUnits, Paces
+from rootsweep.pace import Pace
 from rootsweep.pages import IncompleteAnswerError
 
 from .builders import ACCOUNT, an_account
@@ -28,6 +31,30 @@ WORKLOADS = "ou-ab12-workload"
 @pytest.fixture
 def organizations() -> Any:
     return boto3.client("organizations")
+
+
+class OneAfterTheOther(ThreadPoolExecutor):
+    """Threads that are waited for at once, so that stubs know what is asked when."""
+
+    def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:  # type: ignore[override]
+        future = super().submit(function, *given)
+        wait([future])
+        return future
+
+
+@pytest.fixture(autouse=True)
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "ThreadPoolExecutor", OneAfterTheOther)
+
+
+def paces() -> Paces:
+    return Paces(accounts=Pace(1e6), parents=Pace(1e6))
+
+
+def list_all(organizations: Any) -> list[Account]:
+    part = accounts.list_accounts(organizations, paces())
+    assert part.next_token == ""
+    return part.accounts
 
 
 def with_tree(stubbed: Stubber) -> None:
@@ -53,11 +80,11 @@ def test_accounts_are_listed_with_their_place_in_the_organization(
     organizations: Any, stub: Stub
 ) -> None:
     stubbed = stub(organizations)
+    with_tree(stubbed)
     page = [listed("333333333334"), listed(ACCOUNT, WORKLOADS, PROD)]
     stubbed.add_response("list_accounts", {"Accounts": page}, {})
-    with_tree(stubbed)
 
-    assert accounts.list_accounts(organizations) == [
+    assert list_all(organizations) == [
         Account(ACCOUNT, "payments", "Workloads/Prod", "ACTIVE", ("r-ab12", WORKLOADS, PROD)),
         Account("333333333334", "payments", "root", "ACTIVE", ("r-ab12",)),
     ]
@@ -67,28 +94,28 @@ def test_an_empty_page_is_not_the_end_while_there_is_a_token(
     organizations: Any, stub: Stub
 ) -> None:
     stubbed = stub(organizations)
+    with_tree(stubbed)
     stubbed.add_response("list_accounts", {"Accounts": [], "NextToken": "1"}, {})
     stubbed.add_response("list_accounts", {"NextToken": "2"}, {"NextToken": "1"})
     stubbed.add_response("list_accounts", {"Accounts": [listed(ACCOUNT)]}, {"NextToken": "2"})
-    with_tree(stubbed)
 
-    assert [account.id for account in accounts.list_accounts(organizations)] == [ACCOUNT]
+    assert [account.id for account in list_all(organizations)] == [ACCOUNT]
 
 
 def test_empty_pages_of_roots_and_units_are_not_the_end_either(
     organizations: Any, stub: Stub
 ) -> None:
     stubbed = stub(organizations)
-    page = {"Accounts": [listed(ACCOUNT, WORKLOADS)]}
-    stubbed.add_response("list_accounts", page, {})
     stubbed.add_response("list_roots", {"NextToken": "1"}, {})
     stubbed.add_response("list_roots", {"Roots": [{"Id": "r-ab12"}]}, {"NextToken": "1"})
     stubbed.add_response(UNITS, {"NextToken": "2"}, {"ParentId": "r-ab12"})
     units = {"OrganizationalUnits": [{"Id": WORKLOADS}]}
     stubbed.add_response(UNITS, units, {"ParentId": "r-ab12", "NextToken": "2"})
     stubbed.add_response(UNITS, {"OrganizationalUnits": []}, {"ParentId": WORKLOADS})
+    page = {"Accounts": [listed(ACCOUNT, WORKLOADS)]}
+    stubbed.add_response("list_accounts", page, {})
 
-    [account] = accounts.list_accounts(organizations)
+    [account] = list_all(organizations)
 
     assert account.ou == WORKLOADS  # A unit without a name goes by its id.
 
@@ -97,12 +124,12 @@ def test_an_account_with_hardly_any_field_is_still_an_account_and_is_checked(
     organizations: Any, stub: Stub
 ) -> None:
     stubbed = stub(organizations)
-    stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
     with_tree(stubbed)
+    stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
     for parent in ("r-ab12", WORKLOADS, PROD):
         stubbed.add_response("list_accounts_for_parent", {"Accounts": []}, {"ParentId": parent})
 
-    [account] = accounts.list_accounts(organizations)
+    [account] = list_all(organizations)
 
     assert account == Account(ACCOUNT, "", "root", "UNKNOWN", ())
     assert account.is_checked
@@ -113,8 +140,8 @@ def test_without_paths_the_place_is_looked_up_in_the_tree(organizations: Any, st
     known = listed("333333333334")
     for paths in ([], ["nonsense"]):
         other = listed(ACCOUNT, Paths=paths)
-        stubbed.add_response("list_accounts", {"Accounts": [known, other]}, {})
         with_tree(stubbed)
+        stubbed.add_response("list_accounts", {"Accounts": [known, other]}, {})
         below = {
             "r-ab12": [{"Id": "333333333334"}, {"Id": "999999999999"}],
             WORKLOADS: [],
@@ -125,7 +152,7 @@ def test_without_paths_the_place_is_looked_up_in_the_tree(organizations: Any, st
                 "list_accounts_for_parent", {"Accounts": there}, {"ParentId": parent}
             )
 
-        first, second = accounts.list_accounts(organizations)
+        first, second = list_all(organizations)
 
         assert (first.id, first.ou) == (ACCOUNT, "Workloads/Prod")
         assert first.parents == ("r-ab12", WORKLOADS, PROD)
@@ -134,12 +161,62 @@ def test_without_paths_the_place_is_looked_up_in_the_tree(organizations: Any, st
 
 def test_an_account_that_pages_show_twice_is_one_account(organizations: Any, stub: Stub) -> None:
     stubbed = stub(organizations)
+    with_tree(stubbed)
     first = {"Accounts": [listed(ACCOUNT)], "NextToken": "1"}
     stubbed.add_response("list_accounts", first, {})
     stubbed.add_response("list_accounts", {"Accounts": [listed(ACCOUNT)]}, {"NextToken": "1"})
-    with_tree(stubbed)
 
-    assert len(accounts.list_accounts(organizations)) == 1
+    assert len(list_all(organizations)) == 1
+
+
+def test_a_part_ends_when_there_are_enough_and_the_next_begins_there(
+    organizations: Any, stub: Stub
+) -> None:
+    stubbed = stub(organizations)
+    with_tree(stubbed)
+    for number in range(3):
+        token = {"NextToken": f"{number}"} if number else {}
+        page = {"Accounts": [listed(f"33333333333{number}", WORKLOADS)]}
+        more = {"NextToken": f"{number + 1}"} if number < 2 else {}
+        stubbed.add_response("list_accounts", page | more, token)
+
+    first = accounts.list_accounts(organizations, paces(), enough=2)
+    second = accounts.list_accounts(
+        organizations, paces(), enough=2, next_token=first.next_token, units=first.units
+    )
+
+    assert [account.id for account in first.accounts] == ["333333333330", "333333333331"]
+    assert first.next_token == "2"
+    assert [(account.id, account.ou) for account in second.accounts] == [
+        ("333333333332", "Workloads")
+    ]
+    assert second.next_token == ""
+
+
+def test_while_the_units_are_being_read_the_part_goes_on(
+    organizations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "ThreadPoolExecutor", ThreadPoolExecutor)
+    are_listed = threading.Event()
+
+    def read(*_: Any) -> OrganizationalUnits:
+        assert are_listed.wait(10)
+        return OrganizationalUnits({}, {})
+
+    pages = iter([{"Accounts": [listed(ACCOUNT)], "NextToken": "1"}, {"Accounts": []}])
+
+    def list_page(**_: Any) -> Any:
+        page = next(pages)
+        if "NextToken" not in page:
+            are_listed.set()
+        return page
+
+    monkeypatch.setattr(OrganizationalUnits, "read", read)
+    monkeypatch.setattr(organizations, "list_accounts", list_page)
+
+    part = accounts.list_accounts(organizations, paces(), enough=1)
+
+    assert (len(part.accounts), part.next_token) == (1, "")
 
 
 FIELDS = st.fixed_dictionaries(
@@ -161,15 +238,15 @@ def test_whatever_is_missing_or_odd_no_account_is_lost_or_skipped_without_a_know
     ids = (f"{number:012}" for number in itertools.count())
     sent = [[{"Id": next(ids), **fields} for fields in page] for page in pages]
     with Stubber(organizations) as stubbed:
+        with_tree(stubbed)
         for number, page in enumerate(sent):
             token = {"NextToken": str(number)} if number else {}
             more = {"NextToken": str(number + 1)} if number + 1 < len(sent) else {}
             stubbed.add_response("list_accounts", {"Accounts": page, **more}, token)
-        with_tree(stubbed)
         for parent in ("r-ab12", WORKLOADS, PROD):
             stubbed.add_response("list_accounts_for_parent", {"Accounts": []}, {"ParentId": parent})
 
-        found = accounts.list_accounts(organizations)
+        found = list_all(organizations)
 
     everyone = {account["Id"]: account for page in sent for account in page}
     assert {account.id for account in found} == set(everyone)
@@ -190,12 +267,13 @@ def test_an_answer_that_may_lack_an_account_is_no_list_of_all_of_them(
     organizations: Any, stub: Stub, incomplete: dict[str, Any], says: str
 ) -> None:
     stubbed = stub(organizations)
+    with_tree(stubbed)
     first = {"Accounts": [listed(ACCOUNT)], "NextToken": "1"}
     stubbed.add_response("list_accounts", first, {})
     stubbed.add_response("list_accounts", incomplete, {"NextToken": "1"})
 
     with pytest.raises(IncompleteAnswerError, match=says):
-        accounts.list_accounts(organizations)
+        list_all(organizations)
 
 
 @pytest.mark.parametrize("which", ["Roots", "OrganizationalUnits", "Accounts"])
@@ -203,21 +281,23 @@ def test_a_place_in_the_organization_is_not_guessed_from_an_answer_without_its_l
     organizations: Any, stub: Stub, which: str
 ) -> None:
     stubbed = stub(organizations)
-    stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
     answers = {
         "Roots": ("list_roots", {}),
         "OrganizationalUnits": (UNITS, {"ParentId": "r-ab12"}),
         "Accounts": ("list_accounts_for_parent", {"ParentId": "r-ab12"}),
     }
-    good = {"Roots": [{"Id": "r-ab12"}], "OrganizationalUnits": [], "Accounts": []}
-    for name, (operation, request) in answers.items():
+    good = {"Roots": [{"Id": "r-ab12"}], "OrganizationalUnits": []}
+    for name in good:
+        operation, request = answers[name]
+        stubbed.add_response(operation, {} if name == which else {name: good[name]}, request)
         if name == which:
-            stubbed.add_response(operation, {}, request)
             break
-        stubbed.add_response(operation, {name: good[name]}, request)
+    stubbed.add_response("list_accounts", {"Accounts": [{"Id": ACCOUNT}]}, {})
+    if which == "Accounts":
+        stubbed.add_response("list_accounts_for_parent", {}, {"ParentId": "r-ab12"})
 
     with pytest.raises(IncompleteAnswerError, match=which):
-        accounts.list_accounts(organizations)
+        list_all(organizations)
 
 
 def test_names_of_128_characters_and_a_thousand_units_deep_are_listed(
@@ -227,13 +307,13 @@ def test_names_of_128_characters_and_a_thousand_units_deep_are_listed(
     units = [f"ou-ab12-{number:08}" for number in range(1000)]
     name = "ä" * 128
     account = listed(ACCOUNT, *units, Name=name)
-    stubbed.add_response("list_accounts", {"Accounts": [account]}, {})
     stubbed.add_response("list_roots", {"Roots": [{"Id": "r-ab12"}]}, {})
     for parent, unit in zip(["r-ab12", *units], [*units, ""], strict=True):
         below = [{"Id": unit, "Name": name}] if unit else []
         stubbed.add_response(UNITS, {"OrganizationalUnits": below}, {"ParentId": parent})
+    stubbed.add_response("list_accounts", {"Accounts": [account]}, {})
 
-    [found] = accounts.list_accounts(organizations)
+    [found] = list_all(organizations)
 
     assert found.parents == ("r-ab12", *units)
     assert found.ou == "/".join([name, name, "…", *[name] * 7])
@@ -261,10 +341,10 @@ def test_only_a_state_that_is_known_to_be_shut_is_skipped(
 ) -> None:
     stubbed = stub(organizations)
     account = {"Id": ACCOUNT, "Paths": [f"o-a1b2c3d4e5/r-ab12/{ACCOUNT}/"], **fields}
-    stubbed.add_response("list_accounts", {"Accounts": [account]}, {})
     with_tree(stubbed)
+    stubbed.add_response("list_accounts", {"Accounts": [account]}, {})
 
-    [found] = accounts.list_accounts(organizations)
+    [found] = list_all(organizations)
 
     assert (found.organizations_state, found.is_checked) == (state, is_checked)
 

@@ -51,7 +51,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]
 
 
 def check(s3: Any, ids: list[str], context: Any = None) -> dict[str, Finding]:
-    event = {"sweep_id": "a-sweep", "batch": 3, "account_ids": ids}
+    event = {"sweep_id": "a-sweep", "batch": "0000-0003", "account_ids": ids}
     assert check_accounts.handler(event, context or Context(PATIENT)) is None
     return SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_findings()
 
@@ -163,7 +163,7 @@ def test_what_is_left_when_the_time_runs_out_is_unknown_and_written_down(
 
 def test_a_batch_of_nobody_is_a_file_of_nothing(s3: Any) -> None:
     assert check(s3, []) == {}
-    key = "sweeps/a-sweep/checked/000003.json"
+    key = "sweeps/a-sweep/checked/0000-0003.json"
     assert s3.get_object(Bucket="reports", Key=key)["Body"].read() == b"[]"
 
 
@@ -172,7 +172,7 @@ def test_findings_that_cannot_be_written_fail_the_batch(
     aws: None,  # noqa: ARG001
 ) -> None:
     reading({ACCOUNT: a_summary(access_keys=False)})
-    event = {"sweep_id": "a-sweep", "batch": 0, "account_ids": [ACCOUNT]}
+    event = {"sweep_id": "a-sweep", "batch": "0000-0000", "account_ids": [ACCOUNT]}
     context: Any = Context(PATIENT)
 
     with pytest.raises(ClientError, match="NoSuchBucket"):

@@ -7,6 +7,7 @@ import list_accounts
 import pytest
 
 from rootsweep import accounts
+from rootsweep.accounts import OrganizationalUnits, Part
 from rootsweep.errors import InvalidSweepInputError
 from rootsweep.sweeps import SweepFiles
 
@@ -22,9 +23,24 @@ EVERYONE = [
 POLICY = [{"after_seconds": 60, "notify": ["approvers"]}]
 
 
+UNITS = OrganizationalUnits({"ou-ab12-prodprod": "Prod"}, {"r-ab12": ["r-ab12"]})
+
+
 @pytest.fixture(autouse=True)
 def organization(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "list_accounts", lambda client: EVERYONE if client else [])
+    """Lists two accounts a part, if that is enough."""
+
+    def listed(
+        client: Any, _: Any, *, enough: float, next_token: str = "", units: Any = None
+    ) -> Part:
+        assert client is list_accounts.organizations
+        assert (units == UNITS) == bool(next_token)
+        first = int(next_token or 0)
+        after = first + 2 if enough < len(EVERYONE) else len(EVERYONE)
+        return Part(EVERYONE[first:after], UNITS, f"{after}" if after < len(EVERYONE) else "")
+
+    monkeypatch.setattr(accounts, "list_accounts", listed)
+    monkeypatch.setattr(list_accounts, "ACCOUNTS_OF_A_PART", 100)
 
 
 def run(**fields: Any) -> dict[str, Any]:
@@ -40,8 +56,9 @@ def run(**fields: Any) -> dict[str, Any]:
     return list_accounts.handler(event, None)
 
 
-def batches(s3: Any) -> list[list[str]]:
-    body = s3.get_object(Bucket="reports", Key="sweeps/a-sweep/batches.jsonl")["Body"].read()
+def batches(s3: Any, part: int = 0) -> list[list[str]]:
+    key = f"sweeps/a-sweep/batches/{part:04}.jsonl"
+    body = s3.get_object(Bucket="reports", Key=key)["Body"].read()
     return [json.loads(line)["account_ids"] for line in body.decode().splitlines()]
 
 
@@ -52,10 +69,55 @@ def test_everyone_is_listed_and_those_to_check_are_cut_into_batches(s3: Any) -> 
         "detect_only": False,
         "escalation_policy": POLICY,
         "accounts": 4,
-        "batches": "sweeps/a-sweep/batches.jsonl",
+        "batches": "sweeps/a-sweep/batches/0000.jsonl",
+        "parts": 1,
     }
-    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_accounts() == EVERYONE
+    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_accounts(1) == EVERYONE
     assert batches(s3) == [["333333333331", "333333333333"], ["333333333334"]]
+
+
+def test_a_large_organization_is_listed_in_parts(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_accounts, "ACCOUNTS_OF_A_PART", 2)
+
+    first = run()
+    second = list_accounts.handler(first, None)
+
+    assert (first["accounts"], first["parts"], first["next_token"]) == (2, 1, "2")
+    assert second == {
+        "sweep_id": "a-sweep",
+        "started_at": "2026-03-04T05:06:07Z",
+        "detect_only": False,
+        "escalation_policy": POLICY,
+        "accounts": 4,
+        "batches": "sweeps/a-sweep/batches/0001.jsonl",
+        "parts": 2,
+    }
+    files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    assert files.read_accounts(2) == EVERYONE
+    assert set(files.read_organization(2)) == {account.id for account in EVERYONE}
+    assert batches(s3, 0) == [["333333333331"]]
+    assert batches(s3, 1) == [["333333333333", "333333333334"]]
+
+
+def test_a_part_that_is_listed_again_changes_nothing(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_accounts, "ACCOUNTS_OF_A_PART", 2)
+    first = run()
+
+    assert list_accounts.handler(first, None) == list_accounts.handler(first, None)
+    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_accounts(2) == EVERYONE
+
+
+def test_what_was_asked_for_is_looked_for_in_all_of_the_organization(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_accounts, "ACCOUNTS_OF_A_PART", 2)
+
+    assert run(accounts=["333333333334"])["accounts"] == 1
+    assert run(organizational_units=["r-ab12"])["accounts"] == 4
+    assert "next_token" not in run(accounts=["333333333334"])
+    assert batches(s3)
 
 
 def test_only_the_accounts_that_were_asked_for_are_checked(s3: Any) -> None:
@@ -69,7 +131,7 @@ def test_whatever_was_asked_for_it_is_known_which_accounts_there_are(
 ) -> None:
     run(**fields)
 
-    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_organization() == {
+    assert SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_organization(1) == {
         "333333333331": "ACTIVE",
         "333333333332": "CLOSED",
         "333333333333": "ACTIVE",

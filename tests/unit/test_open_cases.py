@@ -43,7 +43,8 @@ EVENT = {
     "detect_only": False,
     "escalation_policy": [rung.to_dict() for rung in TWO_RUNGS],
     "accounts": 2,
-    "batches": "b",
+    "batches": "",
+    "parts": 1,
 }
 
 
@@ -111,10 +112,10 @@ def files(s3: Any) -> SweepFiles:
     """A sweep that found root keys in one account, and another one clean."""
     files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
     everyone = [an_account(), an_account(CLEAN), an_account("333333333335")]
-    files.write_organization(everyone)
-    files.write_accounts(everyone)
+    files.write_organization(0, everyone)
+    files.write_accounts(0, everyone)
     files.write_findings(
-        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
     )
     return files
 
@@ -161,9 +162,9 @@ def test_the_mails_wait_for_the_window_and_a_moment_for_each_case(
 ) -> None:
     everyone = [an_account(f"{n:012}") for n in range(10)]
     clean = [an_account(f"{n:012}") for n in range(10, 20)]
-    files.write_accounts([*everyone, *clean])
+    files.write_accounts(0, [*everyone, *clean])
     files.write_findings(
-        0,
+        "0",
         [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone]
         + [Finding(account.id, AccountState.CLEAN) for account in clean],
     )
@@ -210,8 +211,8 @@ def test_an_account_that_is_clean_or_unchecked_gets_no_case(
     stepfunctions: StepFunctions,
     found: Any,  # noqa: ARG001
 ) -> None:
-    files.write_findings(0, [Finding(CLEAN, AccountState.CLEAN)])
-    files.write_findings(1, [Finding(ACCOUNT, AccountState.UNKNOWN, "throttled")])
+    files.write_findings("0", [Finding(CLEAN, AccountState.CLEAN)])
+    files.write_findings("1", [Finding(ACCOUNT, AccountState.UNKNOWN, "throttled")])
 
     assert run()["cases_opened"] == 0
     assert contents(table) == []
@@ -236,9 +237,9 @@ def test_another_sweep_finds_the_open_case_and_counts_none(
     run()
     case = the_case(table)
     other = SweepFiles(s3, bucket="reports", sweep_id="b-sweep")
-    other.write_organization([an_account(name="renamed")])
-    other.write_accounts([an_account(name="renamed")])
-    other.write_findings(0, [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+    other.write_organization(0, [an_account(name="renamed")])
+    other.write_accounts(0, [an_account(name="renamed")])
+    other.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
 
     assert run(sweep_id="b-sweep")["cases_opened"] == 0
     assert the_case(table) == case
@@ -423,7 +424,7 @@ def test_a_case_knows_where_its_account_was_moved_to(table: Any, files: SweepFil
     before = the_case(table)
     moved = replace(an_account(), parents=("r-1", "ou-new"), ou="New")
     for there in (moved, replace(moved, parents=(), ou="it is not known where")):
-        files.write_accounts([there])
+        files.write_accounts(0, [there])
         run()
 
         case = the_case(table)
@@ -592,8 +593,8 @@ def test_many_accounts_get_a_case_each_and_each_its_own_keys(
     table: Any, files: SweepFiles, stepfunctions: StepFunctions, found: Any
 ) -> None:
     everyone = [an_account(f"{n:012}", name=HOSTILE[n % len(HOSTILE)][:50]) for n in range(40)]
-    files.write_accounts(everyone)
-    files.write_findings(0, [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone])
+    files.write_accounts(0, everyone)
+    files.write_findings("0", [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone])
     found |= {account.id: [a_key(f"AKIA{account.id}")] for account in everyone}
 
     assert run()["cases_opened"] == 40
@@ -614,7 +615,7 @@ def test_an_account_that_fails_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files.write_findings(
-        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.ROOT_KEYS)]
+        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.ROOT_KEYS)]
     )
     find = exceptions.find
 
@@ -759,7 +760,7 @@ def test_a_case_of_a_newer_version_is_left_alone(
 def test_a_case_whose_account_is_clean_by_now_looks_again(table: Any, files: SweepFiles) -> None:
     gone, there = a_waiting_case(table, id=CLEAN), a_waiting_case(table)
     files.write_findings(
-        0, [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
     )
 
     assert run()["cases_opened"] == 0
@@ -774,7 +775,7 @@ def test_an_account_that_was_not_seen_clean_wakes_nobody(
     table: Any, files: SweepFiles, state: AccountState | None
 ) -> None:
     case = a_waiting_case(table, id=CLEAN)
-    files.write_findings(0, [Finding(CLEAN, state, "why")] if state else [])
+    files.write_findings("0", [Finding(CLEAN, state, "why")] if state else [])
 
     run()
 
@@ -801,9 +802,9 @@ def test_a_case_whose_account_is_gone_is_told_so_whatever_the_sweep_was_about(
     there = [an_account()]
     if state:
         there.append(an_account(CLEAN, organizations_state=state))
-    files.write_organization(there)
-    files.write_accounts([account for account in there if account.id in accounts])
-    files.write_findings(0, [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+    files.write_organization(0, there)
+    files.write_accounts(0, [account for account in there if account.id in accounts])
+    files.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
 
     run()
 
@@ -818,7 +819,7 @@ def test_a_case_that_never_was_started_is_though_its_keys_or_its_account_are_gon
 ) -> None:
     case = open_a_case(table, id=CLEAN)
     if gone:
-        files.write_organization([an_account()])
+        files.write_organization(0, [an_account()])
 
     run()
 
@@ -850,7 +851,7 @@ def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_go
         cases.record_deletion_started(table, case_id=case.id, now=NOW)
     stepfunctions.ended.add(case.id)
     if gone:
-        files.write_organization([an_account()])
+        files.write_organization(0, [an_account()])
 
     run()
 
@@ -867,8 +868,8 @@ def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
     ids = [f"4444000000{n:02}" for n in range(20)]
     for id in ids:
         open_a_case(table, id=id)
-    files.write_findings(0, [Finding(id, AccountState.CLEAN) for id in ids])
-    files.write_organization([an_account(id) for id in (ACCOUNT, *ids)])
+    files.write_findings("0", [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_organization(0, [an_account(id) for id in (ACCOUNT, *ids)])
     tried = []
 
     def down(_table: Any, *, case_id: str, account_gone: str = "") -> bool:
@@ -905,8 +906,8 @@ def test_a_case_that_cannot_be_woken_does_not_cost_the_others_their_end(
     ids = ("333333333330", CLEAN)
     broken, dead = (open_a_case(table, id=id) for id in ids)
     stepfunctions.ended.add(dead.id)
-    files.write_findings(0, [Finding(id, AccountState.CLEAN) for id in ids])
-    files.write_organization([an_account(id) for id in (ACCOUNT, *ids)])
+    files.write_findings("0", [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_organization(0, [an_account(id) for id in (ACCOUNT, *ids)])
     wake = cases.wake
 
     def refused(table: Any, *, case_id: str, account_gone: str = "") -> bool:
@@ -934,8 +935,8 @@ def test_a_case_whose_execution_is_over_fails_though_its_account_cannot_be_check
 ) -> None:
     dead = open_a_case(table, id=CLEAN)
     stepfunctions.ended.add(dead.id)
-    files.write_accounts([an_account(each) for each in accounts])
-    files.write_findings(0, [Finding(CLEAN, state, "why")] if state else [])
+    files.write_accounts(0, [an_account(each) for each in accounts])
+    files.write_findings("0", [Finding(CLEAN, state, "why")] if state else [])
 
     run()
 
@@ -952,7 +953,7 @@ def test_a_case_whose_execution_is_over_fails_though_its_account_cannot_be_check
 def test_a_removal_by_hand_looks_again_too(table: Any, files: SweepFiles, gone: bool) -> None:
     case = asked(table, open_a_case(table, id=CLEAN), obstacle=Obstacle.ROOT_SESSION_DENIED)
     if gone:
-        files.write_organization([an_account()])
+        files.write_organization(0, [an_account()])
 
     run()
 
@@ -963,8 +964,8 @@ def test_a_removal_by_hand_looks_again_too(table: Any, files: SweepFiles, gone: 
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_detecting_wakes_nobody(table: Any, files: SweepFiles) -> None:
     case = a_waiting_case(table, id=CLEAN)
-    files.write_findings(0, [Finding(CLEAN, AccountState.CLEAN)])
-    files.write_organization([])
+    files.write_findings("0", [Finding(CLEAN, AccountState.CLEAN)])
+    files.write_organization(0, [])
     before = contents(table)
 
     run(detect_only=True)
@@ -994,7 +995,7 @@ def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
     table: Any, files: SweepFiles
 ) -> None:
     case = a_waiting_case(table, id=CLEAN, now=NOW)
-    files.write_organization([an_account()])
+    files.write_organization(0, [an_account()])
     before, after = (f"{NOW + timedelta(seconds=n):%FT%T.123Z}" for n in (-1, 1))
 
     run(started_at=before)

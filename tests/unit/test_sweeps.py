@@ -156,21 +156,21 @@ def test_a_sweep_id_sorts_by_time_and_tells_executions_apart() -> None:
 def test_batches_hold_every_account_to_check_once_and_no_other(
     everyone: list[Any], size: int
 ) -> None:
-    cut = sweeps.batches(everyone, size=size, sweep_id="s")
+    cut = sweeps.batches(everyone, size=size, sweep_id="s", part=7)
 
     assert [id for batch in cut for id in batch["account_ids"]] == [
         account.id for account in everyone if account.is_checked
     ]
     assert all(len(batch["account_ids"]) <= size for batch in cut)
-    assert [batch["batch"] for batch in cut] == list(range(len(cut)))
+    assert [batch["batch"] for batch in cut] == [f"0007-{number:04}" for number in range(len(cut))]
     assert {batch["sweep_id"] for batch in cut} == {"s"}
 
 
 def test_there_is_a_batch_even_if_there_is_nobody_to_check() -> None:
     closed = an_account(organizations_state="CLOSED")
 
-    assert sweeps.batches([closed], size=5, sweep_id="s") == [
-        {"sweep_id": "s", "batch": 0, "account_ids": []}
+    assert sweeps.batches([closed], size=5, sweep_id="s", part=0) == [
+        {"sweep_id": "s", "batch": "0000-0000", "account_ids": []}
     ]
 
 
@@ -251,17 +251,40 @@ def files(s3: Any) -> SweepFiles:
 def test_accounts_come_back_as_they_were_written(files: SweepFiles) -> None:
     everyone = [an_account(), an_account("333333333334", name="\u202eévil", parents=())]
 
-    files.write_accounts(everyone)
+    files.write_accounts(0, everyone)
 
-    assert files.read_accounts() == everyone
+    assert files.read_accounts(1) == everyone
+
+
+def test_the_accounts_of_all_parts_come_back_each_once_and_in_order(files: SweepFiles) -> None:
+    one, two, three = (an_account(f"33333333333{number}") for number in range(3))
+    files.write_accounts(0, [two, three])
+    files.write_accounts(1, [one, two])
+    files.write_organization(0, [two, three])
+    files.write_organization(1, [one, two])
+
+    assert files.read_accounts(2) == [one, two, three]
+    assert files.read_organization(2) == dict.fromkeys([one.id, two.id, three.id], "ACTIVE")
+
+
+def test_a_part_that_is_missing_is_an_error_and_not_fewer_accounts(
+    files: SweepFiles, s3: Any
+) -> None:
+    files.write_accounts(0, [an_account()])
+    files.write_organization(0, [an_account()])
+
+    with pytest.raises(s3.exceptions.NoSuchKey):
+        files.read_accounts(2)
+    with pytest.raises(s3.exceptions.NoSuchKey):
+        files.read_organization(2)
 
 
 def test_batches_are_written_one_a_line_for_the_map(files: SweepFiles, s3: Any) -> None:
-    lines = sweeps.batches([an_account()], size=1, sweep_id="a-sweep") * 2
+    lines = sweeps.batches([an_account()], size=1, sweep_id="a-sweep", part=3) * 2
 
-    key = files.write_batches(lines)
+    key = files.write_batches(3, lines)
 
-    assert key == "sweeps/a-sweep/batches.jsonl"
+    assert key == "sweeps/a-sweep/batches/0003.jsonl"
     body = s3.get_object(Bucket="reports", Key=key)["Body"].read().decode()
     assert [json.loads(line) for line in body.splitlines()] == lines
 
@@ -271,11 +294,11 @@ def test_findings_of_all_batches_come_back_and_a_repeated_batch_counts_once(
 ) -> None:
     one = Finding("333333333331", AccountState.CLEAN)
     two = Finding("333333333332", AccountState.UNKNOWN, "AssumeRole: AccessDenied: no")
-    files.write_findings(0, [Finding("333333333331", AccountState.UNKNOWN, "throttled")])
-    files.write_findings(0, [one])
-    files.write_findings(12, [two])
+    files.write_findings("0", [Finding("333333333331", AccountState.UNKNOWN, "throttled")])
+    files.write_findings("0", [one])
+    files.write_findings("12", [two])
     SweepFiles(s3, bucket="reports", sweep_id="b-sweep").write_findings(
-        0, [Finding("333333333339", AccountState.CLEAN)]
+        "0", [Finding("333333333339", AccountState.CLEAN)]
     )
 
     assert files.read_findings() == {one.account_id: one, two.account_id: two}
@@ -290,7 +313,7 @@ def test_more_batches_than_one_page_lists_are_all_read(
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     for number in range(5):
-        files.write_findings(number, [Finding(f"{number:012}", AccountState.CLEAN)])
+        files.write_findings(f"{number}", [Finding(f"{number:012}", AccountState.CLEAN)])
 
     assert len(files.read_findings()) == 5
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 IDS = ["333333333331", "333333333332", "333333333333"]
-EVENT = {"sweep_id": "a-sweep", "detect_only": False, "cases_opened": 3}
+EVENT = {"sweep_id": "a-sweep", "detect_only": False, "parts": 1, "cases_opened": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def at(stop_clock: Callable[[Any, datetime], None]) -> Callable[[datetime], None
 def files(s3: Any) -> SweepFiles:
     """A sweep that found three accounts with keys under an exception."""
     files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
-    files.write_accounts([an_account(id, name=f"payments-{id[-1]}") for id in IDS])
+    files.write_accounts(0, [an_account(id, name=f"payments-{id[-1]}") for id in IDS])
     files.write_cases({id: {"state": "EXCEPTED"} for id in IDS})
     return files
 
@@ -150,7 +150,7 @@ def test_a_class_of_accounts_that_is_excepted_has_no_owner_to_tell(mailbox: Mail
 def test_an_account_that_left_the_sweeps_list_is_named_by_its_id(
     table: Any, files: SweepFiles, mailbox: Mailbox
 ) -> None:
-    files.write_accounts([])
+    files.write_accounts(0, [])
     keep(table, IDS[0])
 
     assert run()["warned"] == 1
@@ -201,7 +201,7 @@ def test_an_exception_that_is_replaced_this_very_moment_costs_the_others_no_seco
 def test_a_hostile_name_reason_or_ticket_makes_no_header_and_no_markup(
     table: Any, files: SweepFiles, mailbox: Mailbox, text: str
 ) -> None:
-    files.write_accounts([an_account(IDS[0], name=text)])
+    files.write_accounts(0, [an_account(IDS[0], name=text)])
     keep(table, IDS[0], reason=text, ticket=text[:100])
 
     run()

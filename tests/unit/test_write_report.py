@@ -13,7 +13,12 @@ from rootsweep.sweeps import Finding, SweepFiles
 
 from .builders import ACCOUNT, a_key, an_account
 
-EVENT = {"sweep_id": "a-sweep", "started_at": "2026-03-04T05:06:07Z", "cases_opened": 1}
+EVENT = {
+    "sweep_id": "a-sweep",
+    "started_at": "2026-03-04T05:06:07Z",
+    "parts": 1,
+    "cases_opened": 1,
+}
 
 
 @pytest.fixture
@@ -30,16 +35,17 @@ def written(s3: Any) -> dict[str, Any]:
 def test_every_account_of_the_sweep_is_in_the_report_once(s3: Any, files: SweepFiles) -> None:
     case = {"id": "c", "outcome": "AWAITING_APPROVAL"}
     files.write_accounts(
+        0,
         [
             an_account(),
             an_account("333333333334"),
             an_account("333333333335", organizations_state="SUSPENDED"),
             an_account("333333333336"),
             an_account("333333333337"),
-        ]
+        ],
     )
     files.write_findings(
-        0,
+        "0",
         [
             Finding(ACCOUNT, AccountState.ROOT_KEYS),
             Finding("333333333334", AccountState.CLEAN),
@@ -85,7 +91,7 @@ def test_every_account_of_the_sweep_is_in_the_report_once(s3: Any, files: SweepF
 
 
 def test_writing_it_again_says_the_same(s3: Any, files: SweepFiles) -> None:
-    files.write_accounts([an_account()])
+    files.write_accounts(0, [an_account()])
     files.write_cases({})
 
     first = write_report.handler(EVENT, None)

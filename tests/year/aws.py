@@ -274,21 +274,24 @@ class Organizations(_Client):
             }
         }
 
-    def list_accounts(self, *, MaxResults: int) -> dict[str, Any]:
+    def list_accounts(self, *, MaxResults: int = 20, NextToken: str = "") -> dict[str, Any]:
         self.aws.passes("organizations", "ListAccounts")
-        return {"Accounts": []}
-
-    def _list_accounts(self) -> tuple[str, list[dict[str, Any]]]:
-        self.aws.passes("organizations", "ListAccounts")
-        return "Accounts", [
-            {
-                "Id": account.id,
-                "Name": account.name,
-                "State": account.state,
-                "Paths": [f"{ORGANIZATION}/{'/'.join(account.parents)}/{account.id}/"],
-            }
-            for account in self.world.members()
-        ]
+        # Whoever leaves meanwhile moves nobody to a page that was listed before.
+        everyone = sorted(self.world.members(), key=lambda account: account.id)
+        rest = [account for account in everyone if account.id > NextToken]
+        page = rest[:MaxResults]
+        return {
+            "Accounts": [
+                {
+                    "Id": account.id,
+                    "Name": account.name,
+                    "State": account.state,
+                    "Paths": [f"{ORGANIZATION}/{'/'.join(account.parents)}/{account.id}/"],
+                }
+                for account in page
+            ],
+            **({"NextToken": page[-1].id} if len(rest) > MaxResults else {}),
+        }
 
     def _list_roots(self) -> tuple[str, list[dict[str, Any]]]:
         self.aws.passes("organizations", "ListRoots")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,14 @@ class OneByOne:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def map(self, function: Callable[[Any], Any], *values: Iterable[Any]) -> Iterator[Any]:
         return iter(list(map(function, *values)))

@@ -38,9 +38,11 @@ _FIELDS = {
     "Wait": _ANY_STATE | {"Seconds", "Timestamp"},
     "Succeed": {"Type", "Comment"},
     "Pass": _ANY_STATE,
+    "Parallel": _ANY_STATE | {"Branches"},
     "Map": _ANY_STATE
     | {"Label", "MaxConcurrency", "ToleratedFailurePercentage", "ItemReader", "ItemProcessor"},
 }
+_BRANCH = {"StartAt", "States"}
 _MACHINE = {"Comment", "QueryLanguage", "StartAt", "States"}
 _PROCESSOR = {"ProcessorConfig", "StartAt", "States"}
 _RETRIER = {"ErrorEquals", "IntervalSeconds", "MaxAttempts", "BackoffRate", "JitterStrategy"}
@@ -263,6 +265,33 @@ class Execution:
     def _pass(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         return self._output(state, input, None), state.get("Next")
 
+    def _parallel(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
+        branches = state["Branches"]
+        results: list[Any] = [None] * len(branches)
+        errors: list[StatesError] = []
+        left = len(branches)
+        all_done = Signal(self.world.clock)
+
+        def walk(number: int) -> None:
+            nonlocal left
+            child = Execution(self.machine, self.name, self.arn, self.input)
+            child.started, child.variables = self.started, dict(self.variables)
+            try:
+                results[number] = child._walk(branches[number], input)
+            except StatesError as error:
+                errors.append(error)
+            self._count(child.events)
+            left -= 1
+            if errors or left == 0:
+                all_done.give()
+
+        for number in range(len(branches)):
+            self.world.clock.start(lambda number=number: walk(number))
+        self._pause(all_done, MOST_SECONDS)
+        if errors:
+            raise errors[0]
+        return self._output(state, input, results), state.get("Next")
+
     def _map(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         states = self._states(input)
         source = self._evaluate(state["ItemReader"]["Arguments"], states)
@@ -345,6 +374,9 @@ def _check_states(states: dict[str, Any]) -> None:
             _refuse_unknown(choice, _CHOICE, name)
         if state["Type"] == "Task" and state["Resource"] not in (LAMBDA, WAIT_FOR_TOKEN, PUBLISH):
             raise ValueError(f"{name}: {state['Resource']} is not understood")
+        for branch in state.get("Branches", []):
+            _refuse_unknown(branch, _BRANCH, name)
+            _check_states(branch["States"])
         if state["Type"] == "Map":
             reader, processor = state["ItemReader"], state["ItemProcessor"]
             _refuse_unknown(reader, _READER, name)
