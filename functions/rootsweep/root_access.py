@@ -89,7 +89,10 @@ class SummaryReader:
         """Without an `audit_role_name` root sessions under the audit task policy are used."""
         self._table = table
         self._iam, self._credentials = _iam_of_every_account()
-        self._sts = boto3.client("sts", config=CALLS)
+        session = calls.session()
+        # Nobody looks at when a session ends, and to read a time takes longer than the rest.
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+        self._sts = boto3.Session(botocore_session=session).client("sts", config=CALLS)
         self._partition = partition
         self._audit_role_name = audit_role_name
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import boto3
+import botocore.session
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
@@ -26,6 +30,36 @@ def test_a_connection_that_fails_says_which_operation_it_was() -> None:
     assert len(tried) == 2
     assert str(told.value).startswith("GetItem: Connection was closed")
     assert str(told.value).count("GetItem") == 1
+
+
+def test_a_call_says_who_makes_it_and_sends_what_the_sdk_would() -> None:
+    empty = SimpleNamespace(stream=lambda: [b"<A><AssumeRoleResult/></A>"])
+    sent = []
+    sessions = {"ours": calls.session(), "of the SDK": botocore.session.get_session()}
+    for session in sessions.values():
+        sts = boto3.Session(botocore_session=session).client(
+            "sts",
+            region_name="eu-west-1",
+            aws_access_key_id="none",
+            aws_secret_access_key="none",
+            config=calls.CALLS,
+        )
+        sts.meta.events.register(
+            "before-send",
+            lambda request, **_: sent.append(request) or AWSResponse("", 200, {}, empty),
+        )
+        policy = '{"Resource": "*", "ä": "a b&c=d/"}'
+        arn = "arn:aws:iam::333333333333:role/rootsweep-audit"
+        sts.assume_role(RoleArn=arn, RoleSessionName="test", Policy=policy)
+
+    ours, theirs = sent
+    assert as_bytes(ours.body) == as_bytes(theirs.body)
+    assert ours.headers["Content-Type"] == theirs.headers["Content-Type"]
+    assert as_bytes(ours.headers["User-Agent"]).startswith(b"rootsweep (boto3/")
+
+
+def as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def test_an_error_of_aws_names_its_operation_itself() -> None:
