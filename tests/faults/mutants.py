@@ -47,8 +47,15 @@ MUTANTS = [
     Mutant(
         "a case that ended stays as it ended: the condition of every change",
         CASES,
-        'Attr("pk").exists() & Attr("ended_at").not_exists()\n    if extra',
-        'Attr("pk").exists()\n    if extra',
+        'Attr("pk").exists() & Attr("ended_at").not_exists() & known',
+        'Attr("pk").exists() & known',
+        f"{UNIT}cases.py",
+    ),
+    Mutant(
+        "a case of a newer version is not written to: the condition of every change",
+        CASES,
+        'Attr("ended_at").not_exists() & known',
+        'Attr("ended_at").not_exists()',
         f"{UNIT}cases.py",
     ),
     Mutant(

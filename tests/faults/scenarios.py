@@ -190,7 +190,7 @@ class Scenario:
             # Whoever came while the case looked again is told so, and looks again too.
             if status == 200 or (status == 409 and not self._is_asked()):
                 break
-            time.sleep(0.5)
+            time.sleep(3 if status == 409 else 0.5)
         else:
             self.recover()
             self._try(link, decision, days)
