@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz year faults soak local local-down verify-log check permissions permissions-test audit sbom lock clean
+.PHONY: help demo test coverage fuzz year faults soak bench local local-down verify-log check permissions permissions-test audit sbom lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -45,6 +45,9 @@ faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stori
 
 soak: .venv/ready ## SWEEPS=1000 sweeps, two cases each, over one stack: does anything grow?
 	@python -m tests.faults.soak $(SWEEPS)
+
+bench: .venv/ready ## Measure, and write docs/performance.md; QUICK=1: a part of it, in five minutes
+	@python -m bench $(if $(QUICK),--quick)
 
 local: .venv/ready ## Leave the stack running in the background. ORG=file.yaml, PORT=4566, PARAMS="Key=Value ..."
 	@python -m local up --organization "$(ORG)" --port "$(PORT)" --parameters "$(PARAMS)"

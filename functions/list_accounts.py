@@ -17,9 +17,12 @@ BUCKET = os.environ["BUCKET"]
 BATCH_SIZE = int(os.environ["BATCH_SIZE"])
 # Of a large organization, as many as are checked at once while the next ones are listed.
 ACCOUNTS_OF_A_PART = BATCH_SIZE * int(os.environ["MAX_CONCURRENT_BATCHES"])
+# AWS lets so many be checked in the time in which one more is listed.
+CHECKED_WHILE_ONE_IS_LISTED = 3
 # What Organizations allows an account, shared with every other tool in it (Organizations User
-# Guide, "Quotas and service limits").
-PACES = accounts.Paces(accounts=Pace(8, burst=12), parents=Pace(5, burst=8))
+# Guide, "Quotas and service limits": bursts of 12 and 8, of which some is left for a call that
+# arrives sooner than the one before it).
+PACES = accounts.Paces(accounts=Pace(8, burst=10), parents=Pace(5, burst=6))
 organizations = boto3.client("organizations", config=PATIENT_CALLS)
 s3 = boto3.client("s3", config=PATIENT_CALLS)
 
@@ -28,9 +31,10 @@ s3 = boto3.client("s3", config=PATIENT_CALLS)
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """The checked request, or what this function returned for the part before -> the next part.
 
-    `batches` is the key of the file the Map reads, `parts` and `accounts` count until here, and
-    `next_token` is there if there is more to list. What was asked for by id is one part. Raises
-    InvalidSweepInputError for an account or a unit that is not in the organization.
+    `batches` is the key of the file the Map reads, `parts` and `accounts` count until here and
+    `accounts_of_this_part` in this one; `next_token` is there if there is more to list. What was
+    asked for by id is one part. Raises InvalidSweepInputError for an account or a unit that is not
+    in the organization.
     """
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     if "next_token" in event:
@@ -62,7 +66,9 @@ def next_part(event: dict[str, Any], files: sweeps.SweepFiles) -> dict[str, Any]
     part = accounts.list_accounts(
         organizations,
         PACES,
-        enough=ACCOUNTS_OF_A_PART,
+        enough=max(
+            ACCOUNTS_OF_A_PART, event["accounts_of_this_part"] / CHECKED_WHILE_ONE_IS_LISTED
+        ),
         next_token=event["next_token"],
         units=files.read_units(),
     )
@@ -86,6 +92,7 @@ def written(
     batches = sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=files.sweep_id, part=parts)
     return {
         "accounts": accounts_before + len(chosen),
+        "accounts_of_this_part": len(chosen),
         "batches": files.write_batches(parts, batches),
         "parts": parts + 1,
         **({"next_token": part.next_token} if part.next_token else {}),

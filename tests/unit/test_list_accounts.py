@@ -69,6 +69,7 @@ def test_everyone_is_listed_and_those_to_check_are_cut_into_batches(s3: Any) -> 
         "detect_only": False,
         "escalation_policy": POLICY,
         "accounts": 4,
+        "accounts_of_this_part": 4,
         "batches": "sweeps/a-sweep/batches/0000.jsonl",
         "parts": 1,
     }
@@ -89,6 +90,7 @@ def test_a_large_organization_is_listed_in_parts(s3: Any, monkeypatch: pytest.Mo
         "detect_only": False,
         "escalation_policy": POLICY,
         "accounts": 4,
+        "accounts_of_this_part": 2,
         "batches": "sweeps/a-sweep/batches/0001.jsonl",
         "parts": 2,
     }
@@ -97,6 +99,26 @@ def test_a_large_organization_is_listed_in_parts(s3: Any, monkeypatch: pytest.Mo
     assert set(files.read_organization(2)) == {account.id for account in EVERYONE}
     assert batches(s3, 0) == [["333333333331"]]
     assert batches(s3, 1) == [["333333333333", "333333333334"]]
+
+
+def test_after_a_large_part_more_are_listed_at_once_for_it_takes_long_to_check(
+    s3: Any,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(list_accounts, "ACCOUNTS_OF_A_PART", 2)
+    first = run() | {"accounts_of_this_part": 12}
+
+    asked: list[float] = []
+    listed = accounts.list_accounts
+    monkeypatch.setattr(
+        accounts,
+        "list_accounts",
+        lambda *_, **given: asked.append(given["enough"]) or listed(*_, **given),
+    )
+    list_accounts.handler(first, None)
+    list_accounts.handler(run(), None)
+
+    assert asked == [4, 2, 2]
 
 
 def test_a_part_that_is_listed_again_changes_nothing(

@@ -67,7 +67,14 @@ class Aws:
         self.refuses_mail_to: set[str] = set()
         self.Session = lambda *, botocore_session: SimpleNamespace(
             client=lambda service, **more: self.client(
-                service, provider=botocore_session.get_component("credential_provider"), **more
+                service,
+                # Whose credentials an IAM client uses is said by its session.
+                **(
+                    {"provider": botocore_session.get_component("credential_provider")}
+                    if service == "iam"
+                    else {}
+                ),
+                **more,
             )
         )
 

@@ -1,0 +1,1 @@
+"""What a sweep costs, beside a floor and beside others: `make bench`."""

@@ -1,0 +1,83 @@
+"""What a sweep costs: counts of a model times the prices of `prices.py`.
+
+The counts are those of the state machine, which the sweeps on the embedded AWS confirm; how long a
+batch takes is what the rate of sessions allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import prices
+from .settings import (
+    BATCH_SIZE,
+    BATCHES_AT_ONCE,
+    MEMORY_MB,
+    SESSIONS_A_SECOND,
+    TEMPLATE,
+)
+
+# Standard transitions of a sweep of one part, and of each part more (confirmed by bench.sweep).
+STATES_OF_A_SWEEP = 15
+STATES_OF_A_PART = 5
+# An Express execution with one state is billed by 64 MB.
+EXPRESS_GB = 64 / 1024
+# Beside the checks of a batch, in seconds: the invocation, and writing its file.
+BESIDE_THE_CHECKS = 0.3
+# The other functions of a sweep together, for each 1,000 accounts and at the least, in seconds;
+# listing is the larger part of it.
+OTHERS_A_THOUSAND = 8.0
+OTHERS_AT_LEAST = 10.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Dollars for a sweep, by service, and what the others' way costs for as many accounts."""
+
+    accounts: int
+    step_functions: float
+    functions: float
+    s3: float
+    config_and_security_hub: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.step_functions + self.functions + self.s3
+
+
+def of_a_sweep(accounts: int) -> Cost:
+    """What a sweep of so many clean accounts costs."""
+    batches = -(-accounts // BATCH_SIZE)
+    parts = -(-accounts // (BATCH_SIZE * BATCHES_AT_ONCE))
+    seconds = min(accounts, BATCH_SIZE) * BATCHES_AT_ONCE / SESSIONS_A_SECOND + BESIDE_THE_CHECKS
+    checks = batches * seconds
+    others = OTHERS_AT_LEAST + OTHERS_A_THOUSAND * accounts / 1000
+    # A child is a transition of its parent's, to be on the safe side.
+    transitions = STATES_OF_A_SWEEP + STATES_OF_A_PART * (parts - 1) + batches
+    return Cost(
+        accounts=accounts,
+        step_functions=transitions * prices.STATE_TRANSITION
+        + batches * prices.EXPRESS_REQUEST
+        + checks * EXPRESS_GB * prices.EXPRESS_GB_SECOND,
+        functions=(checks + others) * MEMORY_MB / 1024 * prices.LAMBDA_ARM_GB_SECOND
+        + (batches + parts + 6) * prices.LAMBDA_REQUEST,
+        s3=(batches + 3 * parts + 3) * (prices.S3_PUT + 2 * prices.S3_GET),
+        config_and_security_hub=accounts
+        * (prices.CONFIG_RULE_EVALUATION + prices.SECURITY_HUB_CHECK),
+    )
+
+
+def alarm_metrics() -> int:
+    """How many metrics the alarms of the template look at; a month has a price for each."""
+    count = 0
+    for resource in TEMPLATE["Resources"].values():
+        if resource["Type"] == "AWS::CloudWatch::Alarm":
+            queries = resource["Properties"].get("Metrics", [{"MetricStat": {}}])
+            count += sum("MetricStat" in query for query in queries)
+    return count
+
+
+def of_an_idle_month() -> float:
+    """What is paid when nothing happens: the alarms."""
+    return alarm_metrics() * prices.ALARM_METRIC_MONTH

@@ -1,0 +1,180 @@
+"""A whole sweep by the shipped template on the embedded AWS, and what it is made of.
+
+Two accounts of a hundred have root keys; their cases are opened, and wait while the sweep ends.
+Processes are looked at by /proc, so it needs Linux.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from local import stack
+from local.organization import load
+
+from .fake_aws import FINDINGS, FIRST_ACCOUNT
+from .settings import MEMORY_MB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROCESS = "ministack-lambda-rootsweep-"
+REPORT = re.compile(r"^REPORT .*Duration: ([0-9.]+) ms\s", re.MULTILINE)
+PATIENCE_SECONDS = 1800
+
+
+@dataclass
+class Swept:
+    """What a sweep took. Times in seconds, memory in MiB, `payload` in bytes."""
+
+    accounts: int
+    wall: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    transitions: int = 0
+    children: int = 0
+    events: int = 0
+    payload: int = 0
+    largest_payload: int = 0
+    # By function: how often it was invoked, for how long in all, and the most memory it held.
+    invocations: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    peak_mib: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def gb_seconds(self) -> float:
+        """What Lambda bills."""
+        return sum(self.seconds.values()) * MEMORY_MB / 1024
+
+
+def organization(accounts: int) -> dict[str, Any]:
+    """An organization file; some accounts have a root key."""
+    return {
+        "management_account": "111111111111",
+        "security_account": "222222222222",
+        "accounts": [
+            {
+                "id": f"{FIRST_ACCOUNT + number}",
+                "ou": f"Unit {number % 20}",
+                **({"root": {"access_keys": [a_key(number)]}} if number % FINDINGS == 0 else {}),
+            }
+            for number in range(accounts - 2)
+        ],
+    }
+
+
+def a_key(number: int) -> dict[str, str]:
+    """A root key as an organization file has it."""
+    return {"id": f"AKIAEXAMPLE{number:09}", "created": "2016-04-01"}
+
+
+def sweep(accounts: int) -> Swept:
+    """Deploy the stack for so many accounts, and sweep them once."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "organization.yaml"
+        file.write_text(yaml.safe_dump(organization(accounts)))
+        aws = stack.EmbeddedAws(port=_free_port(), organization=file)
+        try:
+            stack.build()
+            aws.wait_until_ready(300)
+            # Nobody is mailed while the sweep is measured.
+            deployed = stack.deploy(aws, load(file), {"MailWindowSeconds": "600"})
+            return _sweep(deployed, aws, accounts)
+        finally:
+            aws.stop()
+
+
+def _sweep(deployed: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swept:
+    stepfunctions = deployed.client("stepfunctions")
+    swept = Swept(accounts)
+    began = time.monotonic()
+    execution = stepfunctions.start_execution(
+        stateMachineArn=deployed.outputs["SweepStateMachineArn"], input="{}"
+    )["executionArn"]
+    while True:
+        described = stepfunctions.describe_execution(executionArn=execution)
+        for function, mib in _peaks(aws.pid):
+            swept.peak_mib[function] = max(mib, swept.peak_mib.get(function, 0))
+        if described["status"] != "RUNNING":
+            break
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            raise TimeoutError(f"the sweep of {accounts} accounts did not end")
+        time.sleep(0.5)
+    swept.wall = time.monotonic() - began
+    if described["status"] != "SUCCEEDED":
+        raise RuntimeError(f"the sweep ended {described['status']}: {described.get('cause')}")
+    swept.counts = json.loads(described["output"])["accounts"]
+    _count_events(stepfunctions, execution, swept)
+    _count_invocations(deployed.client("logs"), swept)
+    swept.children = swept.invocations["check_accounts"]
+    return swept
+
+
+def _count_events(stepfunctions: Any, execution: str, swept: Swept) -> None:
+    pages = stepfunctions.get_paginator("get_execution_history").paginate(executionArn=execution)
+    for page in pages:
+        for event in page["events"]:
+            swept.events += 1
+            swept.transitions += event["type"].endswith("StateEntered")
+            for details in event.values():
+                if isinstance(details, dict):
+                    for name in ("input", "output", "parameters"):
+                        size = len(details.get(name, "").encode())
+                        swept.payload += size
+                        swept.largest_payload = max(size, swept.largest_payload)
+
+
+def _count_invocations(logs: Any, swept: Swept) -> None:
+    groups = logs.get_paginator("describe_log_groups").paginate(
+        logGroupNamePrefix="/aws/lambda/rootsweep/"
+    )
+    for page in groups:
+        for group in page["logGroups"]:
+            name = group["logGroupName"].rpartition("/")[2]
+            events = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group["logGroupName"]
+            )
+            for lines in events:
+                for event in lines["events"]:
+                    for duration in REPORT.findall(event["message"]):
+                        swept.invocations[name] += 1
+                        swept.seconds[name] += float(duration) / 1000
+
+
+def _peaks(parent: int) -> Iterator[tuple[str, float]]:
+    """The most memory that each process of a function has held, in MiB."""
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_text()
+            function = command.partition(PROCESS)[2].partition("Function")[0]
+            if (
+                not function
+                or int((folder / "stat").read_text().rpartition(")")[2].split()[1]) != parent
+            ):
+                continue
+            for line in (folder / "status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    yield function, int(line.split()[1]) / 1024
+        except (OSError, ValueError):
+            continue  # It has ended, or is none.
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    for size in sys.argv[1:]:
+        print(sweep(int(size)))
