@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rootsweep import cases, exceptions
-from rootsweep.accounts import Account, AccountState
+from rootsweep.accounts import Account, AccountState, OrganizationalUnits
 from rootsweep.approvals import page_token
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.exceptions import AccountException
@@ -82,6 +82,17 @@ def list_accounts(world: World) -> None:
     files = world.files(answer["sweep_id"])
     assert answer["accounts"] == len(files.read_accounts(1)) == len(files.read_organization(1))
     assert {each.ou for each in files.read_accounts(1)} > {"Workloads/Prod"}
+
+
+def list_more_accounts(world: World) -> None:
+    event = sweep(world)
+    files = world.files(event["sweep_id"])
+    files.write_units(OrganizationalUnits({}, {}))
+    token = world.stack.client("organizations").list_accounts(MaxResults=1)["NextToken"]
+    more = {"next_token": token, "accounts_of_this_part": 1}
+    answer = world.invoke("list_accounts", event | more)
+    assert (answer["parts"], "next_token" in answer) == (2, False)
+    assert len(files.read_accounts(2)) >= answer["accounts"] - event["accounts"]
 
 
 def check_accounts(world: World) -> None:
@@ -460,7 +471,7 @@ PROBES: dict[str, list[Probe]] = {
     "gather_evidence": [gather_evidence],
     "hold_deletion": [hold_deletion],
     "lift_ended_quarantines": [lift_ended_quarantines],
-    "list_accounts": [list_accounts],
+    "list_accounts": [list_accounts, list_more_accounts],
     "log_decisions": [log_decisions],
     "open_cases": [
         open_a_case,
