@@ -141,12 +141,21 @@ class _CredentialsOfThisThread(Credentials):
         return frozen
 
 
-@cache
+_making = threading.Lock()
+
+
 def _iam_of_every_account() -> tuple[IAMClient, _CredentialsOfThisThread]:
     """One IAM client for all accounts: at each call it asks whose credentials its thread uses.
 
-    Making a client for each account would cost a hundred times what the calls do.
+    Making a client for each account would cost a hundred times what the calls do, and making one in
+    each of the threads that come first ten megabytes for each.
     """
+    with _making:
+        return _made_iam()
+
+
+@cache
+def _made_iam() -> tuple[IAMClient, _CredentialsOfThisThread]:
     credentials = _CredentialsOfThisThread()
     session = calls.session()
     session.register_component("credential_provider", credentials)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -54,9 +56,9 @@ def delete_root_keys(iam: Any, *, account_id: str, approved: list[Any]) -> Itera
 @pytest.fixture(autouse=True)
 def a_client_of_our_own() -> Iterator[None]:
     """The one IAM client for all accounts is kept for as long as the process lives."""
-    root_access._iam_of_every_account.cache_clear()
+    root_access._made_iam.cache_clear()
     yield
-    root_access._iam_of_every_account.cache_clear()
+    root_access._made_iam.cache_clear()
 
 
 @pytest.fixture
@@ -572,6 +574,32 @@ def answering(client: Any, event: str, answer: Callable[[Any], str]) -> None:
         return response
 
     client.meta.events.register(event, respond)
+
+
+def test_threads_that_come_first_together_share_one_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root_access._made_iam.cache_clear()
+    together = threading.Barrier(8, timeout=5)
+    made: list[Any] = []
+    session = root_access.calls.session
+
+    def slowly() -> Any:
+        made.append(None)
+        time.sleep(0.1)
+        return session()
+
+    monkeypatch.setattr(root_access.calls, "session", slowly)
+
+    def first(_: int) -> Any:
+        together.wait()
+        return root_access._iam_of_every_account()
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        clients = list(pool.map(first, range(8)))
+
+    assert len(made) == 1
+    assert all(client is clients[0] for client in clients)
 
 
 def test_each_of_many_threads_lists_the_keys_of_its_own_account(sts: Any) -> None:

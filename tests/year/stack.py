@@ -158,7 +158,7 @@ class Stack:
         for module in _product_modules():
             clocks.put_into(module, self.clock)
             _use_aws(module, aws, self)
-        root_access._iam_of_every_account.cache_clear()
+        root_access._made_iam.cache_clear()
         for id, resource in self._resources.items():
             properties = resource.get("Properties", {})
             if resource["Type"] == "AWS::Serverless::Function":
