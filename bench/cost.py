@@ -1,7 +1,7 @@
 """What a sweep costs: counts of a model times the prices of `prices.py`.
 
-The counts are those of the state machine, which the sweeps on the embedded AWS confirm; how long a
-batch takes is what the rate of sessions allows.
+The states are counted in the definition of the sweep; how long a batch takes is what the rate of
+sessions allows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .settings import (
     TEMPLATE,
 )
 
-# Standard transitions of a sweep of one part, and of each part more (confirmed by bench.sweep).
+# Standard transitions of a sweep of one part, one of them for an alert, and of each part more.
 STATES_OF_A_SWEEP = 15
 STATES_OF_A_PART = 5
 # An Express execution with one state is billed by 64 MB.
