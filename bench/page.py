@@ -10,21 +10,18 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import yaml
-
-from local import stack
-from local.organization import load
 
 from .fake_aws import FIRST_ACCOUNT
 from .measure import median
-from .sweep import _free_port, a_key
+from .sweep import a_key, deployed
+
+if TYPE_CHECKING:
+    from local import stack
 
 PAGES = 15
 
@@ -38,31 +35,22 @@ def measure(cases: int) -> dict[str, Any]:
         "security_account": "222222222222",
         "accounts": members,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "organization.yaml"
-        file.write_text(yaml.safe_dump(content))
-        aws = stack.EmbeddedAws(port=_free_port(), organization=file)
-        try:
-            stack.build()
-            aws.wait_until_ready()
-            deployed = stack.deploy(aws, load(file), {"MailWindowSeconds": "0"})
-            link = _link(deployed)
-            _copy(deployed, account, cases - 1)
-            return _open(deployed, link)
-        finally:
-            aws.stop()
+    with deployed(content, {"MailWindowSeconds": "0"}) as (there, _):
+        link = _link(there)
+        _copy(there, account, cases - 1)
+        return _open(there, link)
 
 
-def _link(deployed: stack.Stack) -> str:
-    deployed.client("stepfunctions").start_execution(
-        stateMachineArn=deployed.outputs["SweepStateMachineArn"], input="{}"
+def _link(there: stack.Stack) -> str:
+    there.client("stepfunctions").start_execution(
+        stateMachineArn=there.outputs["SweepStateMachineArn"], input="{}"
     )
     for _ in range(120):
-        sent = httpx.get(f"{deployed.endpoint}/_ministack/ses/messages").json()["messages"]
+        sent = httpx.get(f"{there.endpoint}/_ministack/ses/messages").json()["messages"]
         for mails in sent.values():
             for mail in mails:
                 found = re.search(
-                    re.escape(deployed.outputs["ApprovalUrl"]) + r"/([\w-]+)", mail["BodyText"]
+                    re.escape(there.outputs["ApprovalUrl"]) + r"/([\w-]+)", mail["BodyText"]
                 )
                 if found:
                     return found[1]
@@ -70,9 +58,9 @@ def _link(deployed: stack.Stack) -> str:
     raise TimeoutError("no mail came")
 
 
-def _copy(deployed: stack.Stack, account: str, copies: int) -> None:
+def _copy(there: stack.Stack, account: str, copies: int) -> None:
     """As many cases more, which are the same but for their accounts."""
-    table = deployed.resource("dynamodb").Table(deployed.outputs["TableName"])
+    table = there.resource("dynamodb").Table(there.outputs["TableName"])
     originals = [
         item for item in table.scan()["Items"] if item["sk"].startswith(("CASE", "REQUEST#"))
     ]
@@ -88,8 +76,8 @@ def _copy(deployed: stack.Stack, account: str, copies: int) -> None:
                 )
 
 
-def _open(deployed: stack.Stack, link: str) -> dict[str, Any]:
-    functions = deployed.client("lambda").get_paginator("list_functions").paginate()
+def _open(there: stack.Stack, link: str) -> dict[str, Any]:
+    functions = there.client("lambda").get_paginator("list_functions").paginate()
     [variables] = [
         each["Environment"]["Variables"]
         for page in functions
@@ -97,9 +85,9 @@ def _open(deployed: stack.Stack, link: str) -> dict[str, Any]:
         if "ApprovalPage" in each["FunctionName"]
     ]
     os.environ |= variables | {
-        "AWS_ENDPOINT_URL": deployed.endpoint,
-        "AWS_DEFAULT_REGION": deployed.region,
-        "AWS_ACCESS_KEY_ID": deployed.account,
+        "AWS_ENDPOINT_URL": there.endpoint,
+        "AWS_DEFAULT_REGION": there.region,
+        "AWS_ACCESS_KEY_ID": there.account,
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     page: Any = importlib.import_module("approval_page")

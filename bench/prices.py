@@ -1,6 +1,7 @@
-"""List prices in us-east-1, in US dollars, without free tiers, as of November 2026.
+"""List prices in us-east-1, in US dollars, without free tiers, as known in November 2026.
 
-From the price pages of each service: aws.amazon.com/<service>/pricing.
+That of a state transition is from aws.amazon.com/step-functions/pricing. The others are as they are
+commonly quoted, and were not looked up on the pages of their services.
 """
 
 STATE_TRANSITION = 0.025 / 1000  # Step Functions, Standard Workflows

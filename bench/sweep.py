@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,28 +78,35 @@ def a_key(number: int) -> dict[str, str]:
     return {"id": f"AKIAEXAMPLE{number:09}", "created": "2016-04-01"}
 
 
-def sweep(accounts: int) -> Swept:
-    """Deploy the stack for so many accounts, and sweep them once."""
+@contextmanager
+def deployed(
+    content: dict[str, Any], parameters: dict[str, str]
+) -> Iterator[tuple[stack.Stack, stack.EmbeddedAws]]:
+    """The stack on an embedded AWS of its own, for the content of an organization file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "organization.yaml"
-        file.write_text(yaml.safe_dump(organization(accounts)))
+        file.write_text(yaml.safe_dump(content))
         aws = stack.EmbeddedAws(port=_free_port(), organization=file)
         try:
             stack.build()
             aws.wait_until_ready(300)
-            # Nobody is mailed while the sweep is measured.
-            deployed = stack.deploy(aws, load(file), {"MailWindowSeconds": "600"})
-            return _sweep(deployed, aws, accounts)
+            yield stack.deploy(aws, load(file), parameters), aws
         finally:
             aws.stop()
 
 
-def _sweep(deployed: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swept:
-    stepfunctions = deployed.client("stepfunctions")
+def sweep(accounts: int) -> Swept:
+    """Deploy the stack for so many accounts, and sweep them once. Nobody is mailed meanwhile."""
+    with deployed(organization(accounts), {"MailWindowSeconds": "600"}) as (there, aws):
+        return _sweep(there, aws, accounts)
+
+
+def _sweep(there: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swept:
+    stepfunctions = there.client("stepfunctions")
     swept = Swept(accounts)
     began = time.monotonic()
     execution = stepfunctions.start_execution(
-        stateMachineArn=deployed.outputs["SweepStateMachineArn"], input="{}"
+        stateMachineArn=there.outputs["SweepStateMachineArn"], input="{}"
     )["executionArn"]
     while True:
         described = stepfunctions.describe_execution(executionArn=execution)
@@ -114,7 +122,7 @@ def _sweep(deployed: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swep
         raise RuntimeError(f"the sweep ended {described['status']}: {described.get('cause')}")
     swept.counts = json.loads(described["output"])["accounts"]
     _count_events(stepfunctions, execution, swept)
-    _count_invocations(deployed.client("logs"), swept)
+    _count_invocations(there.client("logs"), swept)
     swept.children = swept.invocations["check_accounts"]
     return swept
 

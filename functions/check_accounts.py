@@ -51,9 +51,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         )
         # A second look is cheaper than an alert.
         for _ in range(2):
-            if context.get_remaining_time_in_millis() < RESERVE_MILLISECONDS:
+            left = context.get_remaining_time_in_millis() - RESERVE_MILLISECONDS
+            if left < 0 or not pace.wait(at_most=left / 1000):
                 break
-            pace.wait()
             with logs.about(sweep_id=event["sweep_id"], account_id=account_id):
                 finding = check_account(account_id, sweep_id=event["sweep_id"])
             if finding.state != AccountState.UNKNOWN:

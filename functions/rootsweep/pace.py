@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -20,11 +21,17 @@ class Pace:
         self._lock = threading.Lock()
         self._next = 0.0
 
-    def wait(self) -> None:
-        """Return when it is the turn of the next call."""
+    def wait(self, at_most: float = math.inf) -> bool:
+        """Return True when it is the turn of the next call.
+
+        Returns False at once, and takes no turn, if that is more than so many seconds away.
+        """
         with self._lock:
             now = time.monotonic()
             turn = max(self._next, now - self._tolerance)
+            if turn - now > at_most:
+                return False
             self._next = turn + self._interval
         if turn > now:
             time.sleep(turn - now)
+        return True

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from rootsweep.accounts import AccountState
+from rootsweep.pace import Pace
 from rootsweep.root_access import RootSummary
 from rootsweep.sweeps import Finding, SweepFiles
 
@@ -131,12 +132,25 @@ def test_each_look_waits_for_its_turn(
     s3: Any, reading: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[None] = []
-    monkeypatch.setattr(check_accounts.pace, "wait", lambda: turns.append(None))
+    monkeypatch.setattr(check_accounts.pace, "wait", lambda **_: turns.append(None) or True)
     reading({ACCOUNT: an_error(), "333333333334": a_summary(access_keys=False)})
 
     check(s3, [ACCOUNT, "333333333334"])
 
     assert len(turns) == 3  # Two of them at the account that cannot be checked.
+
+
+def test_who_would_wait_for_a_turn_until_the_time_is_over_is_unknown_and_the_others_are_not(
+    s3: Any, reading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"{n:012}" for n in range(20)]
+    reading({id: a_summary(access_keys=False) for id in ids})
+    monkeypatch.setattr(check_accounts, "pace", Pace(1 / 3600))
+
+    found = check(s3, ids)
+
+    states = [finding.state for finding in found.values()]
+    assert (states.count(AccountState.CLEAN), states.count(AccountState.UNKNOWN)) == (1, 19)
 
 
 def test_what_is_left_when_the_time_runs_out_is_unknown_and_written_down(

@@ -66,6 +66,14 @@ def test_who_is_late_makes_up_for_no_more_than_the_burst(clock: Clock) -> None:
     assert turns(paced, clock, 3) == [0, 0.25, 0.5]
 
 
+def test_who_cannot_wait_so_long_takes_no_turn(clock: Clock) -> None:
+    paced = Pace(4)
+    turns(paced, clock, 1)
+
+    assert not paced.wait(at_most=0.2)
+    assert turns(paced, clock, 2) == [0.25, 0.5]
+
+
 def test_threads_share_the_rate(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(clock, "sleep", slept.append)
