@@ -12,22 +12,27 @@ from . import prices
 from .settings import (
     BATCH_SIZE,
     BATCHES_AT_ONCE,
-    MEMORY_MB,
     SESSIONS_A_SECOND,
     TEMPLATE,
+    memory_of,
 )
 
 # Standard transitions of a sweep of one part, one of them for an alert, and of each part more.
-STATES_OF_A_SWEEP = 15
+STATES_OF_A_SWEEP = 18
 STATES_OF_A_PART = 5
 # An Express execution with one state is billed by 64 MB.
 EXPRESS_GB = 64 / 1024
 # Beside the checks of a batch, in seconds: the invocation, and writing its file.
 BESIDE_THE_CHECKS = 0.3
-# The other functions of a sweep together, for each 1,000 accounts and at the least, in seconds;
-# listing is the larger part of it.
-OTHERS_A_THOUSAND = 8.0
-OTHERS_AT_LEAST = 10.0
+# How long the others run, in seconds: at the least, and more for each 1,000 accounts.
+OTHERS = {
+    "CheckPrerequisites": (1.5, 0.0),
+    "ListAccounts": (2.0, 7.0),
+    "OpenCases": (2.0, 0.1),
+    "LiftEndedQuarantines": (1.5, 0.0),
+    "WarnExceptionOwners": (1.5, 0.1),
+    "WriteReport": (1.5, 0.2),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ def of_a_sweep(accounts: int) -> Cost:
     parts = -(-accounts // (BATCH_SIZE * BATCHES_AT_ONCE))
     seconds = min(accounts, BATCH_SIZE) * BATCHES_AT_ONCE / SESSIONS_A_SECOND + BESIDE_THE_CHECKS
     checks = batches * seconds
-    others = OTHERS_AT_LEAST + OTHERS_A_THOUSAND * accounts / 1000
+    gb_seconds = checks * memory_of("CheckAccounts") / 1024 + sum(
+        (least + more * accounts / 1000) * memory_of(function) / 1024
+        for function, (least, more) in OTHERS.items()
+    )
     # A child is a transition of its parent's, to be on the safe side.
     transitions = STATES_OF_A_SWEEP + STATES_OF_A_PART * (parts - 1) + batches
     return Cost(
@@ -60,7 +68,7 @@ def of_a_sweep(accounts: int) -> Cost:
         step_functions=transitions * prices.STATE_TRANSITION
         + batches * prices.EXPRESS_REQUEST
         + checks * EXPRESS_GB * prices.EXPRESS_GB_SECOND,
-        functions=(checks + others) * MEMORY_MB / 1024 * prices.LAMBDA_ARM_GB_SECOND
+        functions=gb_seconds * prices.LAMBDA_ARM_GB_SECOND
         + (batches + parts + 6) * prices.LAMBDA_REQUEST,
         s3=(batches + 3 * parts + 3) * (prices.S3_PUT + 2 * prices.S3_GET),
         config_and_security_hub=accounts

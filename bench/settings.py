@@ -20,4 +20,9 @@ BATCH_SIZE = default("BatchSize")
 BATCHES_AT_ONCE = default("MaxConcurrentBatches")
 SESSIONS_AT_ONCE = default("MaxConcurrentSessions")
 SESSIONS_A_SECOND = default("MaxSessionsPerSecond")
-MEMORY_MB = int(TEMPLATE["Globals"]["Function"]["MemorySize"])
+
+
+def memory_of(function: str) -> int:
+    """The memory of the function of this name, in MB."""
+    properties = TEMPLATE["Resources"][f"{function}Function"]["Properties"]
+    return int(properties.get("MemorySize", TEMPLATE["Globals"]["Function"]["MemorySize"]))

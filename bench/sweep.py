@@ -7,6 +7,7 @@ Processes are looked at by /proc, so it needs Linux.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -16,7 +17,7 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -24,7 +25,7 @@ from local import stack
 from local.organization import load
 
 from .fake_aws import FINDINGS, FIRST_ACCOUNT
-from .settings import MEMORY_MB
+from .settings import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +47,20 @@ class Swept:
     events: int = 0
     payload: int = 0
     largest_payload: int = 0
-    # By function: how often it was invoked, for how long in all, and the most memory it held.
+    # By function: how often it was invoked, for how long in all, the most memory that a process of
+    # it held, and the CPU time of all its processes, with their start.
     invocations: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     peak_mib: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
 
     @property
     def gb_seconds(self) -> float:
         """What Lambda bills."""
-        return sum(self.seconds.values()) * MEMORY_MB / 1024
+        return sum(
+            seconds * memory_of(name.title().replace("_", "")) / 1024
+            for name, seconds in self.seconds.items()
+        )
 
 
 def organization(accounts: int) -> dict[str, Any]:
@@ -108,10 +114,10 @@ def _sweep(there: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swept:
     execution = stepfunctions.start_execution(
         stateMachineArn=there.outputs["SweepStateMachineArn"], input="{}"
     )["executionArn"]
+    processes: dict[int, Process] = {}
     while True:
         described = stepfunctions.describe_execution(executionArn=execution)
-        for function, mib in _peaks(aws.pid):
-            swept.peak_mib[function] = max(mib, swept.peak_mib.get(function, 0))
+        processes |= {process.id: process for process in _processes(aws.pid)}
         if described["status"] != "RUNNING":
             break
         if time.monotonic() - began > PATIENCE_SECONDS:
@@ -120,6 +126,10 @@ def _sweep(there: stack.Stack, aws: stack.EmbeddedAws, accounts: int) -> Swept:
     swept.wall = time.monotonic() - began
     if described["status"] != "SUCCEEDED":
         raise RuntimeError(f"the sweep ended {described['status']}: {described.get('cause')}")
+    for process in processes.values():
+        function = process.function
+        swept.peak_mib[function] = max(process.peak_mib, swept.peak_mib.get(function, 0))
+        swept.cpu[function] = swept.cpu.get(function, 0) + process.cpu
     swept.counts = json.loads(described["output"])["accounts"]
     _count_events(stepfunctions, execution, swept)
     _count_invocations(there.client("logs"), swept)
@@ -158,20 +168,29 @@ def _count_invocations(logs: Any, swept: Swept) -> None:
                         swept.seconds[name] += float(duration) / 1000
 
 
-def _peaks(parent: int) -> Iterator[tuple[str, float]]:
-    """The most memory that each process of a function has held, in MiB."""
+class Process(NamedTuple):
+    """A process in which a function runs: the most memory it held, its CPU time in seconds."""
+
+    id: int
+    function: str
+    peak_mib: float
+    cpu: float
+
+
+def _processes(parent: int) -> Iterator[Process]:
+    """The processes of functions that run now."""
     for folder in Path("/proc").iterdir():
         try:
             command = (folder / "cmdline").read_text()
             function = command.partition(PROCESS)[2].partition("Function")[0]
-            if (
-                not function
-                or int((folder / "stat").read_text().rpartition(")")[2].split()[1]) != parent
-            ):
+            # proc(5): the second field, in parentheses, is the name of the program.
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            if not function or int(stat[1]) != parent:
                 continue
+            cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
             for line in (folder / "status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
-                    yield function, int(line.split()[1]) / 1024
+                    yield Process(int(folder.name), function, int(line.split()[1]) / 1024, cpu)
         except (OSError, ValueError):
             continue  # It has ended, or is none.
 

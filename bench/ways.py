@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from .fake_aws import FIRST_ACCOUNT
+from .settings import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +69,14 @@ def rootsweep(
         return sum(finding.state == "ROOT_KEYS" for finding in written.pop())
 
     return check
+
+
+def rootsweep_in_batches(concurrency: int) -> Callable[[list[str]], int]:
+    """The function as a process of it lives: batch after batch of the size that is deployed."""
+    check = rootsweep(concurrency)
+    return lambda ids: sum(
+        check(ids[start : start + BATCH_SIZE]) for start in range(0, len(ids), BATCH_SIZE)
+    )
 
 
 def floor(concurrency: int) -> Callable[[list[str]], int]:
@@ -135,6 +144,7 @@ def boto3_session(concurrency: int) -> Callable[[list[str]], int]:
 
 WAYS = {
     "rootsweep": rootsweep,
+    "rootsweep in batches": rootsweep_in_batches,
     "floor": floor,
     "bare floor": bare_floor,
     "boto3 session": boto3_session,

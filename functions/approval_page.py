@@ -114,8 +114,8 @@ class Visit(NamedTuple):
 
     link: approvers.Link
     secret: str
-    waiting: list[cases.Case]
-    approved: list[cases.Case]
+    waiting: list[cases.Standing]
+    approved: list[cases.Standing]
     now: datetime
 
     @property
@@ -128,13 +128,13 @@ class Visit(NamedTuple):
         return sum(each.id != case.id for each in self.waiting)
 
 
-def open_cases(link: approvers.Link) -> list[cases.Case]:
+def open_cases(link: approvers.Link) -> list[cases.Standing]:
     """The cases that this link opens, that have not ended and where its approver has a say."""
     requests = approvers.open_requests(table, approver=link.approver)
     ids = [request.case_id for request in requests if link.opens(request)]
     return [
         case
-        for case in cases.load_many(dynamodb, table, ids)
+        for case in cases.load_standings(dynamodb, table, ids)
         if case.asks(link.approver) or case.approval_of(link.approver)
     ]
 
@@ -364,7 +364,15 @@ def list_page(
     rest = [case for case in visit.waiting if case.id > after] or visit.waiting
     if not set(selected) <= {case.id for case in rest[:CASES_OF_A_PAGE]}:
         rest = [case for case in visit.waiting if case.id >= min(selected)] or rest
-    shown = rest[:CASES_OF_A_PAGE]
+    ids = [case.id for case in rest[:CASES_OF_A_PAGE]]
+    approved = [case.id for case in visit.approved[:MOST_APPROVED]]
+    loaded = cases.load_many(dynamodb, table, [*ids, *approved])
+    # Somebody may have decided one meanwhile.
+    shown = [
+        case
+        for case in loaded
+        if case.id in ids and (case.waits_for(visit.approver) or case.is_for_people_to_remove)
+    ]
     return messages.list_page(
         shown,
         approver=visit.approver,
@@ -375,12 +383,12 @@ def list_page(
         },
         total=len(visit.waiting),
         first=len(visit.waiting) - len(rest) + 1,
-        next_page=f"?after={shown[-1].id}" if len(rest) > len(shown) else "",
+        next_page=f"?after={ids[-1]}" if len(rest) > len(ids) else "",
         last_day=last_day_of_exception(visit),
         now=visit.now,
         form=shown_again(form or {}),
         selected=selected,
-        approved=visit.approved[:MOST_APPROVED],
+        approved=[case for case in loaded if case.id in approved],
         more_approved=len(visit.approved[MOST_APPROVED:]),
         error=error,
     )

@@ -22,16 +22,15 @@ table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 
 @logs.invocation
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The sweep, or a batch of changed items -> the same; quarantines that are over are lifted.
+def handler(event: dict[str, Any], _context: object) -> None:
+    """The sweep, or a batch of changed items -> quarantines that are over are lifted.
 
     Not by a sweep that only detects. Raises ClientError if AWS does not let it.
     """
     if event.get("detect_only"):
-        return event
+        return
     lifted = quarantine.lift_ended(
         organizations, table, policy_name=POLICY_NAME, is_in_use=IS_IN_USE
     )
     if lifted:
         log.info("the quarantine of %s is lifted", ", ".join(lifted))
-    return event

@@ -54,8 +54,6 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         raise InvalidSweepInputError(
             f"{field}: {error.args[0]} is not in this organization, or has no accounts"
         ) from error
-    if part.next_token:
-        files.write_units(part.units)
     request = {name: event[name] for name in ("sweep_id", "started_at", "detect_only")}
     request["escalation_policy"] = event["escalation_policy"]
     return request | written(files, part, chosen, parts=0, accounts_before=0)
@@ -87,6 +85,7 @@ def written(
     accounts_before: int,
 ) -> dict[str, Any]:
     """Write the files of a part, of which the sweep checks the `chosen`; say what comes next."""
+    files.write_units(part.units)
     files.write_organization(parts, part.accounts)
     files.write_accounts(parts, chosen)
     batches = sweeps.batches(chosen, size=BATCH_SIZE, sweep_id=files.sweep_id, part=parts)

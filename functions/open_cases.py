@@ -26,7 +26,7 @@ KEEP = timedelta(days=int(os.environ["CASE_RETENTION_DAYS"]))
 MAIL_WINDOW_SECONDS = int(os.environ["MAIL_WINDOW_SECONDS"])
 PARTITION = os.environ["PARTITION"]
 REMEDIATE_ARN = os.environ["REMEDIATE_ARN"]
-CONCURRENCY = 16
+CONCURRENCY = 64
 # How much longer the mails wait for each case that has to be opened and gathered first.
 SECONDS_A_CASE = 0.3
 LOOKS = 3

@@ -28,14 +28,14 @@ table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 
 @logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The sweep -> the sweep and `warned`, how many exceptions their owners were told about.
+    """The sweep -> `warned`, how many exceptions their owners were told about.
 
     One mail to each owner. One that cannot be mailed does not keep the others from it, and the next
     sweep tries again; `not_warned` is there then, and says who and why. With `detect_only` nobody
     is told.
     """
     if event["detect_only"]:
-        return {**event, "warned": 0}
+        return {"warned": 0}
     now = datetime.now(UTC)
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
     names = {account.id: account.name for account in files.read_accounts(event["parts"])}
@@ -53,7 +53,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         except Exception as error:
             log.exception("%s was not told that %s exceptions end", owner, len(theirs))
             failed.append(f"{owner}: {root_access.reason(error)}")
-    output = {**event, "warned": warned}
+    output = {"warned": warned}
     return output | {"not_warned": "; ".join(failed[:MOST_NAMED])} if failed else output
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rootsweep.pages import IncompleteAnswerError, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from mypy_boto3_organizations import OrganizationsClient
     from mypy_boto3_organizations.type_defs import AccountTypeDef
@@ -49,7 +49,8 @@ class Account:
     """A member of the organization as Organizations lists it.
 
     `ou` is the path of names below the root, like `Workloads/Prod`, or `root` for an account
-    directly under it. `parents` holds the ids on that path, root first.
+    directly under it; empty until the units are read. `parents` holds the ids on that path, root
+    first.
     """
 
     id: str
@@ -76,7 +77,7 @@ class Paces(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some accounts, sorted by id; the units of the organization; where the next part begins."""
+    """Some accounts, sorted by id; what is known of the units; where the next part begins."""
 
     accounts: list[Account]
     units: OrganizationalUnits
@@ -93,39 +94,47 @@ def list_accounts(
 ) -> Part:
     """The accounts of the organization from a token on, all or about as many as are `enough`.
 
-    The units are read meanwhile, unless they are known from an earlier part; then there may be
-    more accounts than are enough. Pages may be empty while there are more (Organizations API,
-    ListAccounts). Raises ClientError, and IncompleteAnswerError rather than leave out an account.
+    The units are read meanwhile, from where the part before came to: with the last part there are
+    all of them, and `units.placed` says where an account is. Pages may be empty while there are
+    more (Organizations API, ListAccounts). Raises ClientError, and IncompleteAnswerError rather
+    than leave out an account.
     """
     found: dict[str, AccountTypeDef] = {}
+    units = units or OrganizationalUnits()
+    is_last = units_are_enough = False
     with ThreadPoolExecutor(max_workers=1) as pool:
-        reading = pool.submit(lambda: units or OrganizationalUnits.read(organizations, paces))
-        while True:
-            paces.accounts.wait()
-            page = organizations.list_accounts(**_from(next_token))
-            for account in listed([page], "Accounts"):
-                if not account.get("Id"):
-                    raise IncompleteAnswerError(f"AWS listed an account without its id: {account}")
-                found[account["Id"]] = account
-            next_token = page.get("NextToken", "")
-            if not next_token or (len(found) >= enough and reading.done()):
-                break
-        tree = reading.result()
+        reading = pool.submit(units.read_on, organizations, paces, lambda: units_are_enough)
+        try:
+            while not is_last and len(found) < enough:
+                paces.accounts.wait()
+                page = organizations.list_accounts(**_from(next_token))
+                for account in listed([page], "Accounts"):
+                    if not account.get("Id"):
+                        raise IncompleteAnswerError(
+                            f"AWS listed an account without its id: {account}"
+                        )
+                    found[account["Id"]] = account
+                next_token = page.get("NextToken", "")
+                is_last = not next_token
+        finally:
+            units_are_enough = not is_last
+        reading.result()
     paths = {id: _parents_from(account) for id, account in found.items()}
     if not all(paths.values()):
-        known = tree.parents_of_accounts(organizations, paces)
+        units.read_on(organizations, paces)
+        known = units.parents_of_accounts(organizations, paces)
         paths |= {id: parents for id, parents in known if id in paths and not paths[id]}
     accounts = [
         Account(
             id=id,
             name=found[id].get("Name", ""),
-            ou=tree.path_of_names(paths[id]),
+            ou="",
             organizations_state=_state(found[id]),
             parents=tuple(paths[id]),
         )
         for id in sorted(found)
     ]
-    return Part(accounts, tree, next_token)
+    return Part(accounts, units, next_token)
 
 
 def select(
@@ -170,31 +179,47 @@ def _parents_from(account: Any) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
+@dataclass
 class OrganizationalUnits:
-    """The roots and organizational units: names by id, and the ids on the path to each."""
+    """The roots and organizational units: names by id, and the ids on the path to each.
 
-    names: dict[str, str]
-    paths: dict[str, list[str]]
+    `unread` are the paths to those of which it is not known yet what is below them.
+    """
 
-    @classmethod
-    def read(cls, organizations: OrganizationsClient, paces: Paces) -> Self:
-        """The units as they are now, one call for each at the least. Raises ClientError."""
-        names: dict[str, str] = {}
-        paths: dict[str, list[str]] = {}
-        roots = listed(organizations.get_paginator("list_roots").paginate(), "Roots")
-        todo = [[root["Id"]] for root in roots]
+    names: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, list[str]] = field(default_factory=dict)
+    unread: list[list[str]] = field(default_factory=list)
+
+    def read_on(
+        self,
+        organizations: OrganizationsClient,
+        paces: Paces,
+        is_enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Read the units that are not read yet, one call for each at the least.
+
+        Raises ClientError, and IncompleteAnswerError rather than leave out a unit.
+        """
+        if not self.paths:
+            for root in listed(organizations.get_paginator("list_roots").paginate(), "Roots"):
+                self._add([root["Id"]])
         units_of = organizations.get_paginator("list_organizational_units_for_parent")
-        while todo:
-            path = todo.pop()
-            paths[path[-1]] = path
-            paces.parents.wait()
-            for unit in listed(units_of.paginate(ParentId=path[-1]), "OrganizationalUnits"):
-                names[unit["Id"]] = unit.get("Name", unit["Id"])
-                todo.append([*path, unit["Id"]])
-        return cls(names, paths)
+        while self.unread and not is_enough():
+            path = self.unread.pop()
+            pages = paces.parents.paced(units_of.paginate(ParentId=path[-1]))
+            for unit in listed(pages, "OrganizationalUnits"):
+                self.names[unit["Id"]] = unit.get("Name", unit["Id"])
+                self._add([*path, unit["Id"]])
 
-    def path_of_names(self, parents: Sequence[str]) -> str:
+    def _add(self, path: list[str]) -> None:
+        self.paths[path[-1]] = path
+        self.unread.append(path)
+
+    def placed(self, account: Account) -> Account:
+        """The account with its `ou`."""
+        return replace(account, ou=self._path_of_names(account.parents))
+
+    def _path_of_names(self, parents: Sequence[str]) -> str:
         """The names for people to read; of more than AWS lets anybody have, both ends."""
         names = [self.names.get(id, id) for id in parents if id.startswith("ou-")]
         if len(names) > MOST_LEVELS:
@@ -207,6 +232,6 @@ class OrganizationalUnits:
         """Each account with its parents, for answers of ListAccounts that came without `Paths`."""
         accounts_of = organizations.get_paginator("list_accounts_for_parent")
         for parent, path in self.paths.items():
-            paces.parents.wait()
-            for account in listed(accounts_of.paginate(ParentId=parent), "Accounts"):
+            pages = paces.parents.paced(accounts_of.paginate(ParentId=parent))
+            for account in listed(pages, "Accounts"):
                 yield account["Id"], path

@@ -6,10 +6,11 @@ The table, not an execution's data, is what deletions go by. `rootsweep.table` h
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from boto3.dynamodb.conditions import Attr, Key
 from boto3.dynamodb.types import TypeDeserializer
@@ -35,7 +36,7 @@ from rootsweep.table import (
 from rootsweep.text import person
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
 
@@ -53,6 +54,13 @@ MOST_REQUESTS = 90
 # Cases that were opened before there were escalation policies had a week.
 _LADDER_OF_OLD_CASES: Ladder = (Rung(timedelta(days=7), (APPROVERS,)),)
 # Part of an update: what was decided until now becomes history.
+# How many calls for a hundred cases each are made at once.
+BATCHES_AT_ONCE = 5
+_ATTRIBUTES_OF_A_STANDING = (
+    *("schema", "case_id", "outcome", "ended_at", "approvers", "approvals", "decision", "decided"),
+    *("held", "quarantine_token"),
+)
+
 _PAST = "past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
 
 
@@ -103,13 +111,105 @@ class Decision:
     quarantine: str = ""
 
 
-@dataclass(frozen=True)
-class Case:
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What says who can decide a case, of which a page reads very many at once.
+
+    `approvers` are asked now. `approvals` are about the present evidence; `decision` is final: the
+    approval that completed the quorum, or the first decline. `held` says what holds the deletion
+    up, and while the root user is blocked `quarantine_token` ends that early.
+    """
+
+    id: str
+    outcome: Outcome
+    ended_at: str = ""
+    approvers: tuple[str, ...] = ()
+    approvals: tuple[Decision, ...] = ()
+    decision: Decision | None = None
+    decided: str = ""
+    held: str = ""
+    quarantine_token: str = ""
+
+    @classmethod
+    def from_item(cls, item: dict[str, Any]) -> Self:
+        """The standing of a case from these attributes of its item. Raises NewerItemError."""
+        return cls(**cls._fields_of(readable(item)))
+
+    @staticmethod
+    def _fields_of(item: dict[str, Any]) -> dict[str, Any]:
+        decision = item.get("decision")
+        return {
+            "id": item["case_id"],
+            "outcome": Outcome(item["outcome"]),
+            "ended_at": item.get("ended_at", ""),
+            "approvers": tuple(item.get("approvers", [])),
+            "approvals": tuple(Decision(**approval) for approval in item.get("approvals", [])),
+            "decision": Decision(**decision) if decision else None,
+            "decided": item.get("decided", ""),
+            "held": item.get("held", ""),
+            "quarantine_token": item.get("quarantine_token", ""),
+        }
+
+    @property
+    def is_decidable(self) -> bool:
+        """Whether a decision would be taken now. Not even the task token has to be there yet."""
+        return (
+            self.outcome == Outcome.AWAITING_APPROVAL
+            and bool(self.approvers)
+            and not self.decided
+            and not self.ended_at
+        )
+
+    @property
+    def is_for_people_to_remove(self) -> bool:
+        """Whether somebody has to remove the keys by hand."""
+        return self.outcome == Outcome.AWAITING_REMOVAL and not self.ended_at
+
+    @property
+    def can_be_taken_back(self) -> bool:
+        """Whether its approvers may still keep the keys, though the deletion is approved."""
+        return self.is_deleting and bool(self.quarantine_token or self.held)
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether its keys are being deleted: their deletion was approved, and nothing came up."""
+        return (
+            self.decision is not None
+            and self.decision.answer == Answer.APPROVED
+            and self.outcome == Outcome.AWAITING_APPROVAL
+            and not self.ended_at
+        )
+
+    def asks(self, approver: str) -> bool:
+        """Whether this approver is one of those who are asked."""
+        return person(approver) in map(person, self.approvers)
+
+    def takes_decision_of(self, approver: str) -> bool:
+        """Whether a decision of this approver would be taken now.
+
+        Only a decline is, where the deletion is approved and waits. Who has approved may take that
+        back also when somebody else is asked by now.
+        """
+        has_a_say = self.asks(approver) or self.approval_of(approver) is not None
+        return (self.is_decidable or self.can_be_taken_back) and has_a_say
+
+    def waits_for(self, approver: str) -> bool:
+        """Whether it waits for this approver: they can decide and have not approved yet."""
+        return self.is_decidable and self.asks(approver) and self.approval_of(approver) is None
+
+    def approval_of(self, approver: str) -> Decision | None:
+        """What this person has approved already."""
+        mine = (each for each in self.approvals if person(each.by) == person(approver))
+        return next(mine, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Standing):
     """A case as the table holds it. Times are ISO 8601 in UTC.
 
     `request_number` counts the requests: the first one, and each time that people had to be asked
-    anew because the evidence, the quorum or the obstacle had changed. `approvers` are asked now, by
-    `approver_sources`; `approver_notes` say which sources named nobody, and `nobody_since` when
+    anew because the evidence, the quorum or the obstacle had changed. `approver_sources` say why
+    the `approvers` are asked, `approver_notes` which sources named nobody, and `nobody_since` when
     that was all of them first. `asked` are all who ever were, `unreachable` those asked now whose
     mail SES refused.
 
@@ -120,33 +220,26 @@ class Case:
     still there. `old_exception` is the one that these keys were under before, or some still are.
 
     `woken` says that something is new, so the wait ends and somebody looks again; `account_gone`
-    why there is nothing to look at any more. `held` says what holds the deletion up since
-    `held_since`, and `canary` names the release whose first deletions this one was among.
+    why there is nothing to look at any more. The deletion is `held` up since `held_since`, and
+    `canary` names the release whose first deletions this one was among.
 
-    The root user is or was blocked until `quarantine_until`; while it is, `quarantine_token` ends
-    that early, and `quarantine_refused` says why AWS did not let it be blocked.
-
-    `approvals` are about the present evidence; the deletion needs `quorum` of them, each by another
-    person. `decision` is final: the approval that completed the quorum, or the first decline.
+    The root user is or was blocked until `quarantine_until`, and `quarantine_refused` says why AWS
+    did not let it be blocked. The deletion needs `quorum` approvals, each by another person.
     """
 
-    id: str
     account_id: str
     account_name: str
     ou: str
-    outcome: Outcome
     opened_at: str
     execution_arn: str
     sweep_id: str
     parents: tuple[str, ...] = ()
     ask_at: str = ""
-    ended_at: str = ""
     keys: tuple[RootKey, ...] = ()
     fingerprint: str = ""
     quorum: int = 1
     quorum_reason: str = ""
     request_number: int = 0
-    approvers: tuple[str, ...] = ()
     approver_sources: tuple[str, ...] = ()
     approver_notes: tuple[str, ...] = ()
     nobody_since: str = ""
@@ -165,46 +258,37 @@ class Case:
     old_exception: AccountException | None = None
     obstacle: Obstacle | None = None
     reason: str = ""
-    approvals: tuple[Decision, ...] = ()
-    decision: Decision | None = None
-    decided: str = ""
     woken: bool = False
     account_gone: str = ""
-    held: str = ""
     held_since: str = ""
     canary: str = ""
     quarantine_until: str = ""
-    quarantine_token: str = ""
     quarantine_refused: str = ""
     task_token: str = ""
     deletion_started_at: str = ""
 
     @classmethod
-    def from_item(cls, item: dict[str, Any]) -> Case:
+    def from_item(cls, item: dict[str, Any]) -> Self:
         """The case from its item. Raises NewerItemError."""
         item = readable(item)
-        decision = item.get("decision")
         obstacle = item.get("obstacle")
         ladder = tuple(Rung.from_dict(rung) for rung in item.get("ladder", []))
         old_exception = item.get("old_exception")
         return cls(
-            id=item["case_id"],
+            **cls._fields_of(item),
             account_id=item["account_id"],
             account_name=item.get("account_name", ""),
             ou=item.get("ou", ""),
-            outcome=Outcome(item["outcome"]),
             opened_at=item["opened_at"],
             execution_arn=item["execution_arn"],
             sweep_id=item.get("sweep_id", ""),
             parents=tuple(item.get("parents", [])),
             ask_at=item.get("ask_at", ""),
-            ended_at=item.get("ended_at", ""),
             keys=tuple(RootKey.from_dict(key) for key in item.get("keys", [])),
             fingerprint=item.get("fingerprint", ""),
             quorum=int(item.get("quorum", 1)),
             quorum_reason=item.get("quorum_reason", ""),
             request_number=int(item.get("request_number", 0)),
-            approvers=tuple(item.get("approvers", [])),
             asked=frozenset(item.get("asked", ())),
             approver_sources=tuple(item.get("approver_sources", [])),
             approver_notes=tuple(item.get("approver_notes", [])),
@@ -223,35 +307,15 @@ class Case:
             old_exception=AccountException.from_item(old_exception) if old_exception else None,
             obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
-            approvals=tuple(Decision(**approval) for approval in item.get("approvals", [])),
-            decision=Decision(**decision) if decision else None,
-            decided=item.get("decided", ""),
             woken="woken" in item,
             account_gone=item.get("account_gone", ""),
-            held=item.get("held", ""),
             held_since=item.get("held_since", ""),
             canary=item.get("canary", ""),
             quarantine_until=item.get("quarantine_until", ""),
-            quarantine_token=item.get("quarantine_token", ""),
             quarantine_refused=item.get("quarantine_refused", ""),
             task_token=item.get("task_token", ""),
             deletion_started_at=item.get("deletion_started_at", ""),
         )
-
-    @property
-    def is_decidable(self) -> bool:
-        """Whether a decision would be taken now. Not even the task token has to be there yet."""
-        return (
-            self.outcome == Outcome.AWAITING_APPROVAL
-            and bool(self.approvers)
-            and not self.decided
-            and not self.ended_at
-        )
-
-    @property
-    def is_for_people_to_remove(self) -> bool:
-        """Whether somebody has to remove the keys by hand."""
-        return self.outcome == Outcome.AWAITING_REMOVAL and not self.ended_at
 
     @property
     def quarantine(self) -> timedelta:
@@ -263,24 +327,9 @@ class Case:
         return max(wanted, default=timedelta())
 
     @property
-    def can_be_taken_back(self) -> bool:
-        """Whether its approvers may still keep the keys, though the deletion is approved."""
-        return self.is_deleting and bool(self.quarantine_token or self.held)
-
-    @property
     def is_in_quarantine(self) -> bool:
         """Whether the root user is blocked, and its approvers may still keep the keys."""
         return self.can_be_taken_back and bool(self.quarantine_until)
-
-    @property
-    def is_deleting(self) -> bool:
-        """Whether its keys are being deleted: their deletion was approved, and nothing came up."""
-        return (
-            self.decision is not None
-            and self.decision.answer == Answer.APPROVED
-            and self.outcome == Outcome.AWAITING_APPROVAL
-            and not self.ended_at
-        )
 
     @property
     def missing_approvals(self) -> int:
@@ -317,28 +366,6 @@ class Case:
         """Why this approver is asked."""
         sources = dict(zip(map(person, self.approvers), self.approver_sources, strict=False))
         return sources.get(person(approver), "")
-
-    def asks(self, approver: str) -> bool:
-        """Whether this approver is one of those who are asked."""
-        return person(approver) in map(person, self.approvers)
-
-    def takes_decision_of(self, approver: str) -> bool:
-        """Whether a decision of this approver would be taken now.
-
-        Only a decline is, where the deletion is approved and waits. Who has approved may take that
-        back also when somebody else is asked by now.
-        """
-        has_a_say = self.asks(approver) or self.approval_of(approver) is not None
-        return (self.is_decidable or self.can_be_taken_back) and has_a_say
-
-    def waits_for(self, approver: str) -> bool:
-        """Whether it waits for this approver: they can decide and have not approved yet."""
-        return self.is_decidable and self.asks(approver) and self.approval_of(approver) is None
-
-    def approval_of(self, approver: str) -> Decision | None:
-        """What this person has approved already."""
-        mine = (each for each in self.approvals if person(each.by) == person(approver))
-        return next(mine, None)
 
 
 def case_id_for(account_id: str, *, now: datetime) -> str:
@@ -490,18 +517,35 @@ def is_deleting(table: Table, *, case_id: str) -> bool:
 
 def load_many(dynamodb: DynamoDBServiceResource, table: Table, ids: Iterable[str]) -> list[Case]:
     """The cases with these ids, in this order. Ids without a case are left out."""
-    wanted = list(ids)
-    found: dict[str, Case] = {}
-    for start in range(0, len(wanted), 100):
-        keys: list[Any] = [case_key(case_id) for case_id in wanted[start : start + 100]]
+    return [Case.from_item(item) for item in _items(dynamodb, table, list(ids))]
+
+
+def load_standings(
+    dynamodb: DynamoDBServiceResource, table: Table, ids: Iterable[str]
+) -> list[Standing]:
+    """How the cases with these ids stand, in this order. Ids without a case are left out."""
+    names = {f"#{number}": name for number, name in enumerate(_ATTRIBUTES_OF_A_STANDING)}
+    read = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+    return [Standing.from_item(item) for item in _items(dynamodb, table, list(ids), **read)]
+
+
+def _items(
+    dynamodb: DynamoDBServiceResource, table: Table, ids: list[str], **read: Any
+) -> Iterator[dict[str, Any]]:
+    """The items of these cases, in this order, a hundred in a call (API, BatchGetItem)."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def get(start: int) -> None:
+        keys: list[Any] = [case_key(case_id) for case_id in ids[start : start + 100]]
         while keys:
-            answer: Any = dynamodb.batch_get_item(
-                RequestItems={table.name: {"Keys": keys, "ConsistentRead": True}}
-            )
-            cases = [Case.from_item(item) for item in answer["Responses"].get(table.name, [])]
-            found |= {case.id: case for case in cases}
+            request: Any = {"Keys": keys, "ConsistentRead": True, **read}
+            answer: Any = dynamodb.batch_get_item(RequestItems={table.name: request})
+            found.update({i["case_id"]: i for i in answer["Responses"].get(table.name, [])})
             keys = list(answer.get("UnprocessedKeys", {}).get(table.name, {}).get("Keys", []))
-    return [found[case_id] for case_id in wanted if case_id in found]
+
+    with ThreadPoolExecutor(max_workers=BATCHES_AT_ONCE) as pool:
+        list(pool.map(get, range(0, len(ids), 100)))
+    return (found[case_id] for case_id in ids if case_id in found)
 
 
 def record_evidence(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Pace:
@@ -35,3 +39,11 @@ class Pace:
         if turn > now:
             time.sleep(turn - now)
         return True
+
+    def paced(self, pages: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The pages of a paginator, each asked for when it is its turn."""
+        self.wait()
+        for page in pages:
+            yield page
+            if page.get("NextToken"):
+                self.wait()

@@ -2,7 +2,7 @@
 
 Findings never travel through the state machine; it passes names of files. In the bucket:
 
-    sweeps/<sweep id>/units.json                  the units, for the parts that are listed later
+    sweeps/<sweep id>/units.json                  the units, as far as they have been read
     sweeps/<sweep id>/organization/<part>.json    the state of every account there is, by id
     sweeps/<sweep id>/accounts/<part>.json        every account of the sweep, N in
     sweeps/<sweep id>/batches/<part>.jsonl        a line for each batch that the Map checks
@@ -125,7 +125,7 @@ class SweepFiles:
         self._prefix = f"sweeps/{sweep_id}/"
 
     def write_units(self, units: OrganizationalUnits) -> None:
-        """Keep the units for the parts that are listed later."""
+        """Keep the units for the parts that are listed later, and for who reads the accounts."""
         self._write("units.json", asdict(units))
 
     def read_units(self) -> OrganizationalUnits:
@@ -151,8 +151,9 @@ class SweepFiles:
 
     def read_accounts(self, parts: int) -> list[Account]:
         """The accounts of the sweep, as they were listed, sorted by id."""
+        units = self.read_units()
         by_id = {
-            item["id"]: Account(**{**item, "parents": tuple(item["parents"])})
+            item["id"]: units.placed(Account(**{**item, "parents": tuple(item["parents"])}))
             for items in self._read_parts("accounts", parts)
             for item in items
         }
@@ -176,14 +177,13 @@ class SweepFiles:
             )
             for entry in page.get("Contents", [])
         ]
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            return {
-                item["account_id"]: Finding(
-                    item["account_id"], AccountState(item["state"]), item["reason"]
-                )
-                for items in pool.map(self._get, keys)
-                for item in items
-            }
+        return {
+            item["account_id"]: Finding(
+                item["account_id"], AccountState(item["state"]), item["reason"]
+            )
+            for items in self._get_all(keys)
+            for item in items
+        }
 
     def write_cases(self, cases: dict[str, dict[str, Any]]) -> None:
         """Keep what is known of each account with root access keys, by account id."""
@@ -211,10 +211,14 @@ class SweepFiles:
 
     def _read_parts(self, name: str, parts: int) -> list[Any]:
         """What is in each of these files; all of them have to be there."""
-        return [self._read(f"{name}/{part:04}.json") for part in range(parts)]
+        return self._get_all([f"{self._prefix}{name}/{part:04}.json" for part in range(parts)])
 
     def _read(self, name: str) -> Any:
         return self._get(self._prefix + name)
+
+    def _get_all(self, keys: Sequence[str]) -> list[Any]:
+        with ThreadPoolExecutor(max_workers=32) as pool:
+            return list(pool.map(self._get, keys))
 
     def _get(self, key: str) -> Any:
         return json.load(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"])

@@ -8,7 +8,9 @@ from bench import cost, measure, model, throttled
 from bench.model import Sweep
 
 
-@pytest.mark.parametrize("way", ["rootsweep", "floor", "bare floor", "boto3 session"])
+@pytest.mark.parametrize(
+    "way", ["rootsweep", "rootsweep in batches", "floor", "bare floor", "boto3 session"]
+)
 def test_every_way_finds_the_same_keys_with_two_calls_an_account(way: str) -> None:
     with measure.fake_aws(20, latency_ms=1) as fake:
         spent = measure.run_way(fake, way, 20, 4)

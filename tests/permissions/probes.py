@@ -55,6 +55,7 @@ def sweep(world: World, **more: Any) -> dict[str, Any]:
     """A sweep whose findings are in its files, as the function after that gets it."""
     sweep_id = f"permissions-{next(world.seconds)}"
     files = world.files(sweep_id)
+    files.write_units(OrganizationalUnits())
     files.write_organization(0, ACCOUNTS)
     files.write_accounts(0, ACCOUNTS)
     files.write_findings(
@@ -87,7 +88,6 @@ def list_accounts(world: World) -> None:
 def list_more_accounts(world: World) -> None:
     event = sweep(world)
     files = world.files(event["sweep_id"])
-    files.write_units(OrganizationalUnits({}, {}))
     token = world.stack.client("organizations").list_accounts(MaxResults=1)["NextToken"]
     more = {"next_token": token, "accounts_of_this_part": 1}
     answer = world.invoke("list_accounts", event | more)

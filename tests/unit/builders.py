@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from rootsweep import approvers, cases, escalation
-from rootsweep.accounts import Account
+from rootsweep.accounts import Account, OrganizationalUnits
 from rootsweep.approvals import Quorum
 from rootsweep.approvers import Link, Thread
 from rootsweep.cases import Answer, Case, Decision, Obstacle, Outcome
@@ -53,6 +53,17 @@ HOSTILE = [
     "{{ 7 * 7 }}{% raw %}",
     "x" * 5000,
 ]
+
+
+# root r-ab12 > Workloads > Prod
+UNITS = OrganizationalUnits(
+    names={"ou-ab12-workload": "Workloads", "ou-ab12-prodprod": "Prod"},
+    paths={
+        "r-ab12": ["r-ab12"],
+        "ou-ab12-workload": ["r-ab12", "ou-ab12-workload"],
+        "ou-ab12-prodprod": ["r-ab12", "ou-ab12-workload", "ou-ab12-prodprod"],
+    },
+)
 
 
 def an_account(id: str = ACCOUNT, name: str = "payments-prod", **fields: Any) -> Account:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -42,6 +43,13 @@ class OneAfterTheOther(ThreadPoolExecutor):
         return future
 
 
+class WhenWaitedFor(ThreadPoolExecutor):
+    """A thread that comes to its work only when somebody waits for it."""
+
+    def submit(self, function: Callable[..., Any], *given: Any) -> Any:  # type: ignore[override]
+        return SimpleNamespace(result=lambda: function(*given))
+
+
 @pytest.fixture(autouse=True)
 def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "ThreadPoolExecutor", OneAfterTheOther)
@@ -54,7 +62,7 @@ def paces() -> Paces:
 def list_all(organizations: Any) -> list[Account]:
     part = accounts.list_accounts(organizations, paces())
     assert part.next_token == ""
-    return part.accounts
+    return [part.units.placed(account) for account in part.accounts]
 
 
 def with_tree(stubbed: Stubber) -> None:
@@ -187,36 +195,65 @@ def test_a_part_ends_when_there_are_enough_and_the_next_begins_there(
 
     assert [account.id for account in first.accounts] == ["333333333330", "333333333331"]
     assert first.next_token == "2"
-    assert [(account.id, account.ou) for account in second.accounts] == [
-        ("333333333332", "Workloads")
-    ]
+    [last] = second.accounts
+    assert second.units.placed(last) == Account(
+        "333333333332", "payments", "Workloads", "ACTIVE", ("r-ab12", WORKLOADS)
+    )
     assert second.next_token == ""
 
 
-def test_while_the_units_are_being_read_the_part_goes_on(
+def test_a_part_does_not_wait_for_the_units_and_the_last_one_reads_the_rest(
+    organizations: Any, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "ThreadPoolExecutor", WhenWaitedFor)
+    stubbed = stub(organizations)
+    page = {"Accounts": [listed(ACCOUNT, WORKLOADS, PROD)], "NextToken": "1"}
+    stubbed.add_response("list_accounts", page, {})
+    stubbed.add_response("list_roots", {"Roots": [{"Id": "r-ab12"}]}, {})
+
+    first = accounts.list_accounts(organizations, paces(), enough=1)
+
+    assert first.units == OrganizationalUnits({}, {"r-ab12": ["r-ab12"]}, [["r-ab12"]])
+
+    other = listed("333333333334", WORKLOADS)
+    stubbed.add_response("list_accounts", {"Accounts": [other]}, {"NextToken": "1"})
+    for parent, below in (("r-ab12", WORKLOADS), (WORKLOADS, PROD), (PROD, "")):
+        units = [{"Id": below, "Name": below[-8:]}] if below else []
+        stubbed.add_response(UNITS, {"OrganizationalUnits": units}, {"ParentId": parent})
+
+    second = accounts.list_accounts(
+        organizations, paces(), enough=1, next_token=first.next_token, units=first.units
+    )
+
+    assert not second.units.unread
+    places = [second.units.placed(each).ou for each in (*first.accounts, *second.accounts)]
+    assert places == ["workload/prodprod", "workload"]
+
+
+def test_a_listing_that_fails_does_not_wait_for_the_units(
     organizations: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accounts, "ThreadPoolExecutor", ThreadPoolExecutor)
-    are_listed = threading.Event()
+    asked_again = threading.Event()
+    calls = itertools.count()
 
-    def read(*_: Any) -> OrganizationalUnits:
-        assert are_listed.wait(10)
-        return OrganizationalUnits({}, {})
+    def units_below(**_: Any) -> Any:
+        """Units without end."""
+        number = next(calls)
+        if number > 2:
+            asked_again.set()
+        return {"OrganizationalUnits": [{"Id": f"ou-ab12-{number:08}", "Name": "deeper"}]}
 
-    pages = iter([{"Accounts": [listed(ACCOUNT)], "NextToken": "1"}, {"Accounts": []}])
+    def no_page(**_: Any) -> Any:
+        assert asked_again.wait(10)
+        return {}
 
-    def list_page(**_: Any) -> Any:
-        page = next(pages)
-        if "NextToken" not in page:
-            are_listed.set()
-        return page
+    monkeypatch.setattr(organizations, "list_roots", lambda **_: {"Roots": [{"Id": "r-ab12"}]})
+    monkeypatch.setattr(organizations, UNITS, units_below)
+    monkeypatch.setattr(organizations, "list_accounts", no_page)
 
-    monkeypatch.setattr(OrganizationalUnits, "read", read)
-    monkeypatch.setattr(organizations, "list_accounts", list_page)
-
-    part = accounts.list_accounts(organizations, paces(), enough=1)
-
-    assert (len(part.accounts), part.next_token) == (1, "")
+    with pytest.raises(IncompleteAnswerError):
+        accounts.list_accounts(organizations, paces())
 
 
 FIELDS = st.fixed_dictionaries(

@@ -1956,7 +1956,7 @@ def test_a_full_list_stays_small_whatever_the_addresses(table: Any) -> None:
     [
         ("GET", approvers, "find_link"),
         ("HEAD", approvers, "open_requests"),
-        ("POST", cases, "load_many"),
+        ("POST", cases, "load_standings"),
         ("POST", cases, "decide"),
         ("POST", approvals, "choice_from"),
         ("GET", messages, "decision_page"),

@@ -31,8 +31,8 @@ def organizations(monkeypatch: pytest.MonkeyPatch) -> ServiceControlPolicies:
     return policies
 
 
-def lift(event: dict[str, Any] = SWEEP) -> dict[str, Any]:
-    return lift_ended_quarantines.handler(event, None)
+def lift(event: dict[str, Any] = SWEEP) -> None:
+    lift_ended_quarantines.handler(event, None)
 
 
 def in_quarantine(organizations: Any, table: Any, id: str = ACCOUNT) -> Case:
@@ -42,13 +42,13 @@ def in_quarantine(organizations: Any, table: Any, id: str = ACCOUNT) -> Case:
 
 
 @pytest.mark.parametrize("event", [SWEEP, STREAM, {}])
-def test_whoever_asks_gets_back_what_they_gave_and_ended_cases_have_no_block(
+def test_whoever_asks_ended_cases_have_no_block(
     table: Any, organizations: ServiceControlPolicies, event: dict[str, Any]
 ) -> None:
     ended(table, in_quarantine(organizations, table))
     going_on = in_quarantine(organizations, table, OTHER)
 
-    assert lift(dict(event)) == event
+    lift(dict(event))
 
     assert organizations.blocked(POLICY) == {OTHER}
     assert quarantines(table) == {OTHER: going_on.id}
@@ -119,7 +119,7 @@ def test_a_stack_without_a_quarantine_does_not_speak_to_organizations(
 ) -> None:
     monkeypatch.setattr(lift_ended_quarantines, "IS_IN_USE", False)
 
-    assert lift() == SWEEP
+    lift()
 
     assert organizations.calls == []
 

@@ -7,23 +7,20 @@ import list_accounts
 import pytest
 
 from rootsweep import accounts
-from rootsweep.accounts import OrganizationalUnits, Part
+from rootsweep.accounts import Part
 from rootsweep.errors import InvalidSweepInputError
 from rootsweep.sweeps import SweepFiles
 
-from .builders import an_account
+from .builders import UNITS, an_account
 
 EVERYONE = [
     an_account("333333333331"),
     an_account("333333333332", organizations_state="CLOSED"),
-    an_account("333333333333", parents=("r-ab12",)),
+    an_account("333333333333", ou="root", parents=("r-ab12",)),
     an_account("333333333334"),
 ]
 
 POLICY = [{"after_seconds": 60, "notify": ["approvers"]}]
-
-
-UNITS = OrganizationalUnits({"ou-ab12-prodprod": "Prod"}, {"r-ab12": ["r-ab12"]})
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from .builders import (
     NOW,
     SECOND,
     TWO_RUNGS,
+    UNITS,
     a_decided_case,
     a_decision,
     a_key,
@@ -111,6 +112,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def files(s3: Any) -> SweepFiles:
     """A sweep that found root keys in one account, and another one clean."""
     files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files.write_units(UNITS)
     everyone = [an_account(), an_account(CLEAN), an_account("333333333335")]
     files.write_organization(0, everyone)
     files.write_accounts(0, everyone)
@@ -237,6 +239,7 @@ def test_another_sweep_finds_the_open_case_and_counts_none(
     run()
     case = the_case(table)
     other = SweepFiles(s3, bucket="reports", sweep_id="b-sweep")
+    other.write_units(UNITS)
     other.write_organization(0, [an_account(name="renamed")])
     other.write_accounts(0, [an_account(name="renamed")])
     other.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])

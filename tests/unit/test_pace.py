@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rootsweep import pace
 from rootsweep.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Clock:
@@ -84,3 +88,17 @@ def test_threads_share_the_rate(clock: Clock, monkeypatch: pytest.MonkeyPatch) -
             pool.submit(shared.wait)
 
     assert sorted(slept) == [0.5 * turn for turn in range(1, 8)]
+
+
+def test_pages_are_asked_for_when_it_is_their_turn(clock: Clock) -> None:
+    pace = Pace(2)
+    asked = []
+
+    def pages() -> Iterator[dict[str, str]]:
+        for number in range(3):
+            asked.append(clock.time)
+            yield {"NextToken": f"{number}"} if number < 2 else {}
+
+    assert len(list(pace.paced(pages()))) == 3
+    assert len(list(pace.paced(pages()))) == 3
+    assert [moment - asked[0] for moment in asked] == [0, 0.5, 1, 1.5, 2, 2.5]

@@ -12,7 +12,7 @@ from rootsweep.accounts import ACCOUNT_ID, ORGANIZATIONAL_UNIT_ID, AccountState
 from rootsweep.errors import InvalidSweepInputError
 from rootsweep.sweeps import Finding, SweepFiles, SweepRequest
 
-from .builders import ACCOUNT, an_account
+from .builders import ACCOUNT, UNITS, an_account
 
 UNIT = "ou-ab12-cdefgh34"
 FIELDS = ("accounts", "organizational_units", "detect_only")
@@ -245,11 +245,13 @@ def test_a_state_that_nobody_knows_is_not_counted_as_anything() -> None:
 
 @pytest.fixture
 def files(s3: Any) -> SweepFiles:
-    return SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files.write_units(UNITS)
+    return files
 
 
 def test_accounts_come_back_as_they_were_written(files: SweepFiles) -> None:
-    everyone = [an_account(), an_account("333333333334", name="\u202eévil", parents=())]
+    everyone = [an_account(), an_account("333333333334", name="\u202eévil", ou="root", parents=())]
 
     files.write_accounts(0, everyone)
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from rootsweep.accounts import AccountState
 from rootsweep.sweeps import Finding, SweepFiles
 
-from .builders import ACCOUNT, a_key, an_account
+from .builders import ACCOUNT, UNITS, a_key, an_account
 
 EVENT = {
     "sweep_id": "a-sweep",
@@ -23,7 +23,9 @@ EVENT = {
 
 @pytest.fixture
 def files(s3: Any) -> SweepFiles:
-    return SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
+    files.write_units(UNITS)
+    return files
 
 
 def written(s3: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ _FIELDS = {
     "Wait": _ANY_STATE | {"Seconds", "Timestamp"},
     "Succeed": {"Type", "Comment"},
     "Pass": _ANY_STATE,
-    "Parallel": _ANY_STATE | {"Branches"},
+    "Parallel": _ANY_STATE | {"Assign", "Branches"},
     "Map": _ANY_STATE
     | {"Label", "MaxConcurrency", "ToleratedFailurePercentage", "ItemReader", "ItemProcessor"},
 }
@@ -290,7 +290,10 @@ class Execution:
         self._pause(all_done, MOST_SECONDS)
         if errors:
             raise errors[0]
-        return self._output(state, input, results), state.get("Next")
+        output = self._output(state, input, results)
+        states = self._states(input, result=results)
+        self.variables |= self._evaluate(state.get("Assign", {}), states)
+        return output, state.get("Next")
 
     def _map(self, state: dict[str, Any], input: Any) -> tuple[Any, str | None]:
         states = self._states(input)

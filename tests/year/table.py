@@ -198,12 +198,20 @@ class Table:
         self.latency("BatchGetItem")
         ((name, request),) = RequestItems.items()
         expect(name == self.name, name)
-        expect(request.keys() <= {"Keys", "ConsistentRead"}, request)
+        names = request.get("ExpressionAttributeNames", {})
+        read = [names[each] for each in request.get("ProjectionExpression", "").split(", ") if each]
+        expect(
+            request.keys()
+            <= {"Keys", "ConsistentRead", "ProjectionExpression", "ExpressionAttributeNames"},
+            request,
+        )
         keys = [_key(key) for key in request["Keys"]]
         if not 0 < len(keys) <= 100 or len(set(keys)) < len(keys):
             raise Invalid("BatchGetItem takes from 1 to 100 different keys")
         # In an order of its own, as DynamoDB does.
         found = [item for key in reversed(keys[:40]) if (item := self._at(key)) is not None]
+        if read:
+            found = [{key: item[key] for key in read if key in item} for item in found]
         answer: Item = {"Responses": {name: [_copy(item) for item in found]}}
         rest = request["Keys"][40:]
         answer["UnprocessedKeys"] = {name: {**request, "Keys": rest}} if rest else {}
