@@ -1,4 +1,4 @@
-"""Every word a person reads: the mails and the pages. The words are in `templates/`.
+"""Every word a person reads: mails, pages and the report. The words are in `templates/`.
 
 Account names, addresses and reasons come from outside. Jinja2 escapes them in HTML, and
 `rootsweep.text.plain` makes one harmless line of each.
@@ -34,7 +34,22 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_REPORT_STYLE = _STYLE + (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+_REPORT_SCRIPT = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy knows an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# In the file itself, for nobody serves it with headers.
+_REPORT_POLICY = (
+    f"default-src 'none'; style-src {_hash(_REPORT_STYLE)}; script-src {_hash(_REPORT_SCRIPT)}; "
+    "base-uri 'none'; form-action 'none'"
+)
+# The rows of the table that are seen at first, as in report.js.
+_FIRST_ROWS = 100
 
 # A mail names so many cases; its page has them all.
 LINES_OF_A_MAIL = 40
@@ -44,7 +59,7 @@ MOST_REFERENCES = 10
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+        f"default-src 'none'; style-src {_hash(_STYLE)}; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
@@ -275,6 +290,19 @@ def notice_page(
     )
 
 
+def report_page(report: Mapping[str, Any], **seen: Any) -> str:
+    """The report as one HTML file; `seen` is what `rootsweep.reports.page` finds in it."""
+    return _render(
+        "report.html",
+        report=report,
+        policy=_REPORT_POLICY,
+        report_style=Markup(_REPORT_STYLE),  # noqa: S704 - our own files, hashed in the policy
+        report_script=Markup(_REPORT_SCRIPT),  # noqa: S704
+        first_rows=_FIRST_ROWS,
+        **seen,
+    )
+
+
 def _subject(cases: Sequence[Case], now: datetime) -> str:
     if len(cases) == 1:
         # Nor may a name be an encoded word, which mail programs decode (RFC 2047).
@@ -305,6 +333,16 @@ def _ago(text: str, now: datetime) -> str:
             count = days // size
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "today"
+
+
+def _number(count: int) -> str:
+    """A number as people read it: 10,000."""
+    return f"{count:,}"
+
+
+def _one_or(count: int, one: str, several: str) -> str:
+    """A number with its noun, or whatever depends on it: 1 account, 2 accounts."""
+    return f"{_number(count)} {one if count == 1 else several}"
 
 
 def _evidence_line(keys: Sequence[RootKey], now: datetime) -> str:
@@ -426,4 +464,5 @@ _environment.filters |= {
     "story": _story,
     "steps": _steps,
 }
+_environment.globals |= {"number": _number, "one_or": _one_or}
 _environment.globals["style"] = Markup(_STYLE)  # noqa: S704 - our own file, hashed in the CSP

@@ -9,6 +9,8 @@ Findings never travel through the state machine; it passes names of files. In th
     sweeps/<sweep id>/checked/<part>-<batch>.json what the check of one batch found
     sweeps/<sweep id>/cases.json                  keys and case of each account with root keys
     sweeps/<sweep id>/report.json                 every account in exactly one state, N out
+    sweeps/<sweep id>/report.csv, report.html     the same for people
+    sweeps/history.json                           the counts of the last sweeps, for their chart
 
 A large organization is listed in several parts, the first of which are checked meanwhile. The state
 machine says how many there are, so that one that is missing is an error, and not fewer accounts.
@@ -22,6 +24,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from rootsweep.accounts import (
     ACCOUNT_ID,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _FIELDS = ("accounts", "organizational_units", "detect_only")
+_HISTORY = "sweeps/history.json"
 
 
 @dataclass(frozen=True)
@@ -199,11 +204,36 @@ class SweepFiles:
         key = self._put("report.json", json.dumps(report, indent=1), "application/json")
         return f"s3://{self._bucket}/{key}"
 
+    def write_csv(self, text: str) -> None:
+        """Write the report for spreadsheet programs."""
+        self._put("report.csv", text, "text/csv; charset=utf-8")
+
+    def write_page(self, html: str) -> None:
+        """Write the report that people look at."""
+        self._put("report.html", html, "text/html; charset=utf-8")
+
+    def read_history(self) -> object:
+        """What `write_history` of any sweep kept last; None if nothing, or no JSON, is there."""
+        try:
+            return self._get(_HISTORY)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchKey":
+                return None
+            raise
+        except ValueError:
+            return None
+
+    def write_history(self, history: Sequence[dict[str, Any]]) -> None:
+        """Keep the counts of the last sweeps. Of two sweeps at once one is missing in it then."""
+        self._put_at(_HISTORY, json.dumps(history, separators=(",", ":")), "application/json")
+
     def _write(self, name: str, content: Any) -> None:
         self._put(name, json.dumps(content, separators=(",", ":")), "application/json")
 
     def _put(self, name: str, body: str, content_type: str) -> str:
-        key = self._prefix + name
+        return self._put_at(self._prefix + name, body, content_type)
+
+    def _put_at(self, key: str, body: str, content_type: str) -> str:
         self._s3.put_object(
             Bucket=self._bucket, Key=key, Body=body.encode(), ContentType=content_type
         )

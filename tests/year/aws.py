@@ -421,6 +421,8 @@ class S3(_Client):
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         self.aws.passes("s3", "GetObject")
+        if (Bucket, Key) not in self.aws.stack.files:
+            raise failure("NoSuchKey", "there is no such object", "GetObject")
         return {"Body": io.BytesIO(self.aws.stack.files[Bucket, Key].encode())}
 
     def _list_objects_v2(self, *, Bucket: str, Prefix: str) -> tuple[str, list[dict[str, Any]]]:
