@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from rootsweep import reports, sweeps
 from rootsweep.accounts import Account, AccountState
 from rootsweep.sweeps import Finding
 
@@ -37,39 +38,70 @@ _UNITS = ("Workloads/Prod", "Workloads/Test", "Security", "Sandbox/People/Intern
 
 
 def write_files(files: SweepFiles, organization: dict[str, Any]) -> None:
-    """Write what the functions before the report leave, for the content of an organization file.
-
-    Where an account is expected to have a case, the case is as the sweep finds it.
-    """
-    accounts = [
-        Account(
-            entry["id"],
-            entry["name"],
-            entry.get("ou", "root"),
-            organizations_state=entry.get("state", "ACTIVE"),
-        )
-        for entry in sorted(organization["accounts"], key=lambda entry: entry["id"])
-    ]
+    """Write what the functions before the report leave, for the content of an organization file."""
+    accounts, findings, cases = found_in(organization)
     files.write_organization(0, accounts)
     files.write_accounts(0, accounts)
-    findings, cases = [], {}
-    for entry in organization["accounts"]:
-        expected = entry["expect"]
-        state = AccountState(expected["account"])
+    files.write_findings("0000", list(findings.values()))
+    files.write_cases(cases)
+
+
+def report_of(organization: dict[str, Any]) -> dict[str, Any]:
+    """What `report.json` says of the content of an organization file, without the files."""
+    accounts, findings, cases = found_in(organization)
+    return sweeps.report(
+        sweep_id=EVENT["sweep_id"],
+        started_at=EVENT["started_at"],
+        finished_at="2026-11-27T06:05:41Z",
+        accounts=accounts,
+        findings=findings,
+        cases=cases,
+    )
+
+
+def found_in(
+    organization: dict[str, Any],
+) -> tuple[list[Account], dict[str, Finding], dict[str, dict[str, Any]]]:
+    """The accounts of an organization file, and what a sweep finds in each and knows of its case.
+
+    A case has the outcome that the file expects.
+    """
+    accounts, findings, cases = [], {}, {}
+    for entry in sorted(organization["accounts"], key=lambda entry: entry["id"]):
+        id, state = entry["id"], AccountState(entry["expect"]["account"])
+        given = (id, entry["name"], entry.get("ou", "root"), entry.get("state", "ACTIVE"))
+        accounts.append(Account(*given))
         if state == AccountState.UNKNOWN:
             why = (
                 "AssumeRole: AccessDenied: User arn:aws:sts::222222222222:assumed-role/rootsweep-"
                 "CheckAccountsRole/check is not authorized to perform sts:AssumeRole on resource "
-                f"arn:aws:iam::{entry['id']}:role/rootsweep-audit"
+                f"arn:aws:iam::{id}:role/rootsweep-audit"
             )
-            findings.append(Finding(entry["id"], state, why))
+            findings[id] = Finding(id, state, why)
         elif state == AccountState.CLEAN:
-            findings.append(Finding(entry["id"], state))
+            findings[id] = Finding(id, state)
         elif state != AccountState.SKIPPED:
-            findings.append(Finding(entry["id"], AccountState.ROOT_KEYS))
-            cases[entry["id"]] = _known(entry)
-    files.write_findings("0000", findings)
-    files.write_cases(cases)
+            findings[id] = Finding(id, AccountState.ROOT_KEYS)
+            cases[id] = _known(entry)
+    return accounts, findings, cases
+
+
+def last_sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A history of twelve sweeps, in which things got better, and the one of the report."""
+    now = sweeps.counts(report["accounts"])
+    before = [
+        {
+            "sweep_id": f"202611{day:02}T060000Z-1a2b3c4d",
+            "started_at": f"2026-11-{day:02}T06:00:00Z",
+            "accounts": now
+            | {
+                "clean": max(0, now["clean"] - (27 - day)),
+                "root_keys": now["root_keys"] + 27 - day,
+            },
+        }
+        for day in range(15, 27)
+    ]
+    return reports.history_with(before, report)
 
 
 def organization(accounts: int, *, findings: float = 0.02) -> dict[str, Any]:

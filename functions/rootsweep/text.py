@@ -15,14 +15,16 @@ _INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 
 def plain(text: object, limit: int = 200) -> str:
     """Text from outside as one line without control, direction or zero-width characters."""
-    kept = (
-        " " if unicodedata.category(character) in ("Zl", "Zp") or character.isspace() else character
-        for character in str(text)
-        if ord(character) not in _INVISIBLE
-        and unicodedata.category(character) not in ("Cf", "Cs", "Co", "Cn")
-        and (unicodedata.category(character) != "Cc" or character.isspace())
-    )
-    line = " ".join("".join(kept).split())
+    kept = given = str(text)
+    if not (given.isascii() and given.isprintable()):  # Most of it is, and a report has a lot.
+        kept = "".join(
+            " " if unicodedata.category(each) in ("Zl", "Zp") or each.isspace() else each
+            for each in given
+            if ord(each) not in _INVISIBLE
+            and unicodedata.category(each) not in ("Cf", "Cs", "Co", "Cn")
+            and (unicodedata.category(each) != "Cc" or each.isspace())
+        )
+    line = " ".join(kept.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -388,7 +388,7 @@ def test_the_numbers_are_those_of_the_report() -> None:
     assert "2 accounts have root access keys (1 of them by an exception), and 1 could not" in text
     assert "5 listed, 5 accounted for, each in exactly one state." in text
     assert "1 CLEAN + 1 ROOT_KEYS + 1 UNKNOWN + 1 EXCEPTED + 1 SKIPPED = 5" in text
-    assert "not met in 3 of 4" in text
+    assert "not met in 2 of 4, 1 unknown" in text
     assert "about 1 nothing is known" in text
     assert page.count("<tr><td class=") == 5
 
@@ -400,6 +400,13 @@ def test_a_clean_organization_needs_nobody() -> None:
     assert "No account has root access keys." in page
     assert '<b class="clean">met</b> in 1 of 1' in page
     assert "not met" not in page
+
+
+def test_what_is_unknown_is_not_taken_for_met() -> None:
+    page = a_page(a_row(), a_row("UNKNOWN", "4" * 12))
+
+    assert '<b class="unknown">unknown</b> in 1 of 2' in page
+    assert ">met</b>" not in page
 
 
 def test_where_everybody_needs_somebody_the_rest_is_in_the_table(
