@@ -70,7 +70,7 @@ def of_a_sweep(accounts: int) -> Cost:
         + checks * EXPRESS_GB * prices.EXPRESS_GB_SECOND,
         functions=gb_seconds * prices.LAMBDA_ARM_GB_SECOND
         + (batches + parts + 6) * prices.LAMBDA_REQUEST,
-        s3=(batches + 3 * parts + 3) * (prices.S3_PUT + 2 * prices.S3_GET),
+        s3=(batches + 3 * parts + 6) * (prices.S3_PUT + 2 * prices.S3_GET),
         config_and_security_hub=accounts
         * (prices.CONFIG_RULE_EVALUATION + prices.SECURITY_HUB_CHECK),
     )

@@ -282,9 +282,9 @@ class Sweep:
             yield from self._call("StartExecution", there)
 
     def _write_report(self, there: Sandbox) -> Events:
-        yield from self._read_files(there, of_parts=1)
+        yield from self._read_files(there, of_parts=2)
         yield from there.computes(self.accounts * CPU_OF_A_ROW)
-        yield from self._calls("S3", 4, there)
+        yield from self._calls("S3", 5, there)
 
     def _read_files(self, there: Sandbox, *, of_parts: int) -> Events:
         """The units, the lists by part, and what each batch found, so many at a time."""

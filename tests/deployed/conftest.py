@@ -213,13 +213,15 @@ class Deployed:
         )
 
     def sweep(self, **given: Any) -> dict[str, Any]:
-        """The output of a sweep that succeeded, with its report."""
-        described = self.ended(self.start_sweep(**given))
+        """The output of a sweep that succeeded, with the rows of its report and its execution."""
+        execution = self.start_sweep(**given)
+        described = self.ended(execution)
         assert described["status"] == "SUCCEEDED", described
         output: dict[str, Any] = json.loads(described["output"])
         bucket, _, name = output["report"][5:].partition("/")
         body = self.stack.client("s3").get_object(Bucket=bucket, Key=name)["Body"]
-        return output | {"rows": {row["id"]: row for row in json.load(body)["accounts"]}}
+        rows = {row["id"]: row for row in json.load(body)["accounts"]}
+        return output | {"rows": rows, "execution": execution}
 
     def case_of(self, account_id: str) -> dict[str, Any]:
         """The newest case of an account, as its item."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+
 import pytest
 
 from tests.deployed.conftest import (
@@ -62,6 +66,28 @@ def test_detect_only_reports_every_account_and_opens_no_case(deployed: Deployed)
         ("AKIAEXAMPLE000000016", "Active"),
         ("AKIAEXAMPLE000000017", "Inactive"),
     ]
+
+    # What people look at says the same as report.json.
+    states = {id: row["state"] for id, row in output["rows"].items()}
+    text = beside(deployed, output, "report.csv").removeprefix("\ufeff")
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert {line["account_id"]: line["state"] for line in lines} == states
+    page = beside(deployed, output, "report.html")
+    cells = re.findall(
+        r'<td class="id">(\d{12})<td [^>]+>[^<]*<td [^>]+>[^<]*<td [^>]+>(\w+)', page
+    )
+    assert dict(cells) == states
+    assert f"{len(states)} listed, {len(states)} accounted for, each in exactly one state" in page
+    assert "This sweep only looked" in page
+    assert f"#/v2/executions/details/{output['execution']}" in page
+
+
+def beside(deployed: Deployed, output: dict, name: str) -> str:
+    """A file beside the report of a sweep."""
+    bucket, _, key = output["report"][5:].partition("/")
+    key = key.replace("report.json", name)
+    body: bytes = deployed.stack.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body.decode()
 
 
 def test_a_unit_brings_the_accounts_below_it_too(deployed: Deployed) -> None:

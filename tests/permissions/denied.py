@@ -98,7 +98,10 @@ DENIED = {
         ("stepfunctions", "send_task_failure", {"taskToken": "x" * 200}),
     ],
     "ReadDecision": [AUDIT, DELETE, MAIL, TASK, item("update_item", "APPROVER#a@example.com")],
-    "WriteReport": [AUDIT, DELETE, MAIL, TASK, item("get_item", "CASE#1"), put("cases.json")],
+    "WriteReport": [
+        *(AUDIT, DELETE, MAIL, TASK, item("get_item", "CASE#1")),
+        *(put("cases.json"), put("accounts/0.json"), put("history.json")),
+    ],
     "RecordOutcome": [AUDIT, DELETE, MAIL, TASK, OTHER_TABLE],
     "CheckPrerequisites": [
         *(AUDIT, DELETE, ROLE, MAIL, TASK, item("get_item", "CASE#1"), put("report.json")),

@@ -145,8 +145,12 @@ def write_report(world: World) -> None:
     answer = world.invoke("write_report", event)
     assert answer["accounts"]["total"] == 2
     bucket, _, name = answer["report"][5:].partition("/")
-    body = world.stack.client("s3").get_object(Bucket=bucket, Key=name)["Body"]
-    assert len(json.load(body)["accounts"]) == 2
+    s3 = world.stack.client("s3")
+    assert len(json.load(s3.get_object(Bucket=bucket, Key=name)["Body"])["accounts"]) == 2
+    assert "not_written" not in answer
+    for end in ("csv", "html"):
+        s3.head_object(Bucket=bucket, Key=name.replace("json", end))
+    assert json.load(s3.get_object(Bucket=bucket, Key="sweeps/history.json")["Body"])
 
 
 def blocked(world: World, account_id: str = KEYED) -> Case:
