@@ -74,7 +74,7 @@ class Bar(NamedTuple):
     A part is `(state, top, height)`, from the ground up; sizes are units of the drawing.
     """
 
-    count: int
+    accounts: int
     x: float
     width: float
     parts: list[tuple[str, float, float]]
@@ -153,8 +153,8 @@ def chart(history: Sequence[dict[str, Any]]) -> list[Bar]:
             top -= height
             parts.append((state, round(top, 1), round(height, 1)))
         x = _CHART_WIDTH - step * (len(history) - number)
-        count = sum(_parts(each).values())
-        bars.append(Bar(count, round(x, 1), round(step * 0.8, 1), parts))
+        not_clean = sum(_parts(each).values())
+        bars.append(Bar(not_clean, round(x, 1), round(step * 0.8, 1), parts))
     return bars
 
 

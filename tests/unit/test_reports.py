@@ -195,7 +195,7 @@ def test_the_chart_stays_in_its_frame_and_shows_what_is_there(numbers: list[Any]
 
     assert len(bars) == len(numbers)
     for bar, counted in zip(bars, numbers, strict=True):
-        assert bar.count == sum(counted)
+        assert bar.accounts == sum(counted)
         assert -0.1 <= bar.x < bar.x + bar.width <= 300.1
         for (_, top, height), count in zip(bar.parts, counted, strict=True):
             assert top >= -0.1
