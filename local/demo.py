@@ -132,6 +132,7 @@ class Demo:
         excepted = {row["id"] for row in rows if row["state"] == "EXCEPTED"}
         running = [case for case in progress if case.account_id not in excepted]
         console.print(self._table_of(rows, {}, "What the sweep found"))
+        console.print("The report, for a browser: .local/report.html\n")
         if self._auto is None:
             console.print(
                 f"\nThe mails are in the inbox: [bold]{self._stack.inbox}[/bold]\n"
@@ -155,7 +156,9 @@ class Demo:
         return self._wrong_endings(rows, outcomes) + self._wrong_deletions(outcomes)
 
     def _sweep(self, given: dict[str, Any], answer: str | None = None) -> dict[str, Any]:
-        """A sweep, and its report. People answer as soon as they are asked."""
+        """A sweep, and its report, which is left in `.local/` as people see it. People answer as
+        soon as they are asked.
+        """
         execution = self._stepfunctions.start_execution(
             stateMachineArn=self._stack.outputs["SweepStateMachineArn"], input=json.dumps(given)
         )["executionArn"]
@@ -172,6 +175,8 @@ class Demo:
             )
         bucket, _, key = json.loads(described["output"])["report"][5:].partition("/")
         report: dict[str, Any] = json.load(self._s3.get_object(Bucket=bucket, Key=key)["Body"])
+        page = self._s3.get_object(Bucket=bucket, Key=key.replace("report.json", "report.html"))
+        (stack.STATE / "report.html").write_bytes(page["Body"].read())
         return report
 
     def _progress(self, report: dict[str, Any]) -> list[Progress]:

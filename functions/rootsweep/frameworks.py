@@ -11,7 +11,7 @@ from typing import NamedTuple
 # Security Hub User Guide, "Security Hub controls for IAM", [IAM.4]: "Related requirements".
 SECURITY_HUB = "https://docs.aws.amazon.com/securityhub/latest/userguide/iam-controls.html#iam-4"
 # Tenable's audits of the benchmark: the number and the title of each recommendation.
-_TENABLE = "https://www.tenable.com/audits/items/CIS_Amazon_Web_Services_Foundations_{}_L1.audit:{}"
+_TENABLE = "https://www.tenable.com/audits/items/CIS_Amazon_Web_Services_Foundations_{}_L1.{}"
 
 
 class Requirement(NamedTuple):
@@ -49,14 +49,14 @@ REQUIREMENTS = (
         is_all=True,
         source=SECURITY_HUB,
     ),
-    _cis("7.0.0", "2.4", "befdf1920000678a2a620ce196e09af4"),
+    _cis("7.0.0", "2.4", "audit:befdf1920000678a2a620ce196e09af4"),
     _cis("5.0.0", "1.3"),
-    _cis("4.0.1", "1.4", "49d531b33c75eec2552ff59c700fdedf"),
+    _cis("4.0.1", "1.4", "audit:49d531b33c75eec2552ff59c700fdedf"),
     _cis("3.0.0", "1.4"),
-    _cis("2.0.0", "1.4", "9493952c91d74b2f186e4acb6ca80899"),
-    _cis("1.5.0", "1.4", "9493952c91d74b2f186e4acb6ca80899"),
+    _cis("2.0.0", "1.4", "audit:9493952c91d74b2f186e4acb6ca80899"),
+    _cis("1.5.0", "1.4", "audit:9493952c91d74b2f186e4acb6ca80899"),
     _cis("1.4.0", "1.4"),
-    _cis("1.3.0", "1.4", "50761975e781d1facd56798ed9036488"),
+    _cis("1.3.0", "1.4", "audit:50761975e781d1facd56798ed9036488"),
     _cis("1.2.0", "1.12"),
     # Their names, shortened, are those of "PCI DSS controls", [PCI.IAM.1], of the same guide.
     _pci("2.1", "Remove or disable unnecessary default accounts"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -48,6 +49,14 @@ def test_every_account_and_case_of_a_random_organization_ends_as_its_file_says(
 
     assert done.returncode == 0, f"seed {seed}\n{done.stdout}\n{done.stderr}"
     assert "Every account and every case ended as expected." in done.stdout
+    # The report that people look at says the same.
+    page = (ROOT / ".local" / "report.html").read_text(encoding="utf-8")
+    cells = re.findall(
+        r'<td class="id">(\d{12})<td [^>]+>[^<]*<td [^>]+>[^<]*<td [^>]+>(\w+)', page
+    )
+    assert len(cells) == 82
+    expected = {entry["id"]: entry["expect"]["account"] for entry in content["accounts"]}
+    assert expected.items() <= dict(cells).items(), f"seed {seed}"
 
 
 def test_a_file_that_expects_something_else_fails_the_demo(tmp_path: Path) -> None:
