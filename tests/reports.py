@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from rootsweep import reports, sweeps
-from rootsweep.accounts import Account, AccountState
+from rootsweep.accounts import Account, AccountState, OrganizationalUnits
 from rootsweep.sweeps import Finding
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _UNITS = ("Workloads/Prod", "Workloads/Test", "Security", "Sandbox/People/Intern
 def write_files(files: SweepFiles, organization: dict[str, Any]) -> None:
     """Write what the functions before the report leave, for the content of an organization file."""
     accounts, findings, cases = found_in(organization)
+    files.write_units(_units_of(accounts))
     files.write_organization(0, accounts)
     files.write_accounts(0, accounts)
     files.write_findings("0000", list(findings.values()))
@@ -69,8 +71,9 @@ def found_in(
     accounts, findings, cases = [], {}, {}
     for entry in sorted(organization["accounts"], key=lambda entry: entry["id"]):
         id, state = entry["id"], AccountState(entry["expect"]["account"])
-        given = (id, entry["name"], entry.get("ou", "root"), entry.get("state", "ACTIVE"))
-        accounts.append(Account(*given))
+        ou = entry.get("ou", "root")
+        parents = tuple(_id_of(path) for path in _paths(ou))
+        accounts.append(Account(id, entry["name"], ou, entry.get("state", "ACTIVE"), parents))
         if state == AccountState.UNKNOWN:
             why = (
                 "AssumeRole: AccessDenied: User arn:aws:sts::222222222222:assumed-role/rootsweep-"
@@ -84,6 +87,21 @@ def found_in(
             findings[id] = Finding(id, AccountState.ROOT_KEYS)
             cases[id] = _known(entry)
     return accounts, findings, cases
+
+
+def _units_of(accounts: list[Account]) -> OrganizationalUnits:
+    paths = {path for account in accounts for path in _paths(account.ou)}
+    return OrganizationalUnits(names={_id_of(path): path.rpartition("/")[2] for path in paths})
+
+
+def _paths(ou: str) -> list[str]:
+    """The units on the path of names, from the top: `A/B` is in `A` and in `A/B`."""
+    names = [] if ou == "root" else ou.split("/")
+    return ["/".join(names[: number + 1]) for number in range(len(names))]
+
+
+def _id_of(path: str) -> str:
+    return f"ou-ab12-{zlib.crc32(path.encode()):08x}"
 
 
 def last_sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:

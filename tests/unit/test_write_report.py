@@ -38,9 +38,7 @@ HISTORY = "sweeps/history.json"
 
 @pytest.fixture
 def files(s3: Any) -> SweepFiles:
-    files = SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
-    files.write_units(UNITS)
-    return files
+    return SweepFiles(s3, bucket="reports", sweep_id="a-sweep")
 
 
 def written(s3: Any) -> dict[str, Any]:
@@ -55,6 +53,7 @@ def read(s3: Any, key: str) -> str:
 
 
 def list_accounts(files: SweepFiles, *accounts: Account) -> None:
+    files.write_units(UNITS)
     files.write_organization(0, accounts)
     files.write_accounts(0, accounts)
 
@@ -196,6 +195,7 @@ def test_sweeps_of_the_whole_organization_are_compared(s3: Any) -> None:
 
 def test_a_sweep_of_some_accounts_is_no_part_of_the_history(s3: Any, files: SweepFiles) -> None:
     files.write_organization(0, [an_account(), an_account("333333333334")])
+    files.write_units(UNITS)
     files.write_accounts(0, [an_account()])
     files.write_cases({})
 
