@@ -105,16 +105,21 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         lambda_functions,
         pretend,
         s3,
+        service_quotas,
         ses,
+        stack_sets,
         step_functions,
     )
 
-    cloud_formation.install(pretend.install(organization, MEMBER_ROLE, parameters))
+    pretended = pretend.install(organization, MEMBER_ROLE, parameters)
+    cloud_formation.install(pretended)
+    stack_sets.install(pretended)
     condition_keys.install()
     dynamodb_streams.install()
     event_bridge.install()
     lambda_functions.install()
     s3.install()
+    service_quotas.install()
     ses.install()
     step_functions.install()
     api_gateway.install()

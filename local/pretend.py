@@ -16,7 +16,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -78,6 +78,7 @@ TASK_POLICIES: dict[str, frozenset[str]] = {
         {"sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueues", "sqs:SetQueueAttributes"}
     ),
 }
+STACK_SETS = "member.org.stacksets.cloudformation.amazonaws.com"
 USABLE_STATES = ("ACTIVE", "PENDING_CLOSURE")
 # A delegate may read; the changes of policies and tags only by a delegation policy.
 MANAGEMENT_ONLY = (
@@ -89,7 +90,10 @@ MANAGEMENT_ONLY = (
     "DeregisterDelegatedAdministrator",
     "DetachPolicy",
     "DisableAWSServiceAccess",
+    "DisablePolicyType",
     "EnableAWSServiceAccess",
+    "EnableAllFeatures",
+    "EnablePolicyType",
     "MoveAccount",
     "PutResourcePolicy",
     "RegisterDelegatedAdministrator",
@@ -154,7 +158,9 @@ class Pretend:
         self.unit_tags = {self.root_id: dict(organization.unit_tags.get((), {}))}
         self.members = {account.id: self._member(account) for account in organization.accounts}
         services = ("account.amazonaws.com", "iam.amazonaws.com")
-        self.trusted = dict.fromkeys(services, self.started)
+        self.trusted = dict.fromkeys((*services, STACK_SETS), self.started)
+        self.feature_set = "ALL"
+        self.policy_types = ["SERVICE_CONTROL_POLICY"]
         self.delegates = {organization.security_account: dict.fromkeys(services, self.started)}
         self.features = {"RootCredentialsManagement", "RootSessions"}
         self.policies = ServiceControlPolicies(self)
@@ -243,6 +249,15 @@ class Pretend:
             }
         }
 
+    def set_feature_set(self, features: str) -> None:
+        """What an organization was created with: no API takes features away again.
+
+        Raises ValueError with what is wrong.
+        """
+        if features not in ("ALL", "CONSOLIDATED_BILLING"):
+            raise ValueError(f"feature_set {features!r} is neither ALL nor CONSOLIDATED_BILLING")
+        self.feature_set = features
+
     def set_state(self, account: str, state: str) -> None:
         """What AWS does to an account and no API can: suspend it, end its closure, reopen it.
 
@@ -295,13 +310,26 @@ class Pretend:
             "Organization": {
                 "Id": self.id,
                 "Arn": self._arn("organization"),
-                "FeatureSet": "ALL",
+                "FeatureSet": self.feature_set,
                 "MasterAccountArn": self._arn("account", self.management),
                 "MasterAccountId": self.management,
                 "MasterAccountEmail": self.members[self.management].account.email,
                 "AvailablePolicyTypes": [{"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"}],
             }
         }
+
+    def _org_enable_all_features(self, _data: dict[str, Any]) -> Any:
+        """At once: the handshakes with accounts that were invited are not pretended."""
+        if self.feature_set == "ALL":
+            raise ApiError(
+                "HandshakeConstraintViolationException",
+                "Your organization already has all features enabled.",
+                reason="ORGANIZATION_ALREADY_HAS_ALL_FEATURES",
+            )
+        self.feature_set = "ALL"
+        parties = [{"Id": self.management, "Type": "ACCOUNT"}]
+        handshake = {"Action": "ENABLE_ALL_FEATURES", "State": "ACCEPTED", "Parties": parties}
+        return {"Handshake": {"Id": f"h-{_digest(self.id, 'features')[:10]}", **handshake}}
 
     def _org_list_accounts(self, data: dict[str, Any]) -> Any:
         return self._page("Accounts", list(self.members), data, self._account)
@@ -314,9 +342,25 @@ class Pretend:
             "Id": self.root_id,
             "Arn": self._arn("root", self.root_id),
             "Name": "Root",
-            "PolicyTypes": [{"Type": "SERVICE_CONTROL_POLICY", "Status": "ENABLED"}],
+            "PolicyTypes": [{"Type": each, "Status": "ENABLED"} for each in self.policy_types],
         }
         return {"Roots": [root]}
+
+    def _org_enable_policy_type(self, data: dict[str, Any]) -> Any:
+        kind = str(data.get("PolicyType"))
+        if kind in self.policy_types:
+            raise ApiError(
+                "PolicyTypeAlreadyEnabledException", "The policy type is already enabled."
+            )
+        self.policy_types.append(kind)
+        return {"Root": self._org_list_roots(data)["Roots"][0]}
+
+    def _org_disable_policy_type(self, data: dict[str, Any]) -> Any:
+        kind = str(data.get("PolicyType"))
+        if kind not in self.policy_types:
+            raise ApiError("PolicyTypeNotEnabledException", "The policy type is not enabled.")
+        self.policy_types.remove(kind)
+        return {"Root": self._org_list_roots(data)["Roots"][0]}
 
     def _org_list_organizational_units_for_parent(self, data: dict[str, Any]) -> Any:
         parent = self._known_parent(data)
@@ -1022,7 +1066,8 @@ def _iam_answer(
 
 def _with_view(pretend: Pretend, inner: Any) -> Any:
     """/_rootsweep/organization, before anything asks for a signature: GET shows the accounts,
-    POST {"account": ..., "state": ...} changes the state of one."""
+    POST {"account": ..., "state": ...} changes the state of one, {"feature_set": ...} that of the
+    organization."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != "/_rootsweep/organization":
@@ -1032,7 +1077,10 @@ def _with_view(pretend: Pretend, inner: Any) -> Any:
         if scope["method"] == "POST":
             change = json_object(await read_body(receive))
             try:
-                pretend.set_state(str(change.get("account")), str(change.get("state")))
+                if "feature_set" in change:
+                    pretend.set_feature_set(str(change["feature_set"]))
+                else:
+                    pretend.set_state(str(change.get("account")), str(change.get("state")))
             except ValueError as error:
                 status, answer = 400, {"error": str(error)}
         headers = [(b"content-type", b"application/json")]
@@ -1196,21 +1244,28 @@ def create_member_roles(
     A StackSet would deploy the template; here its role goes into MiniStack directly, because a
     thousand stacks would take minutes.
     """
-    document = yaml.load(template.read_text(encoding="utf-8"), Loader=_CloudFormationLoader)
+    values = {"SecurityAccountId": organization.security_account, **parameters}
+    accounts = [account.id for account in organization.accounts if account.audit_role]
+    create_roles(template.read_text(encoding="utf-8"), values, accounts)
+
+
+def create_roles(template: str, parameters: Mapping[str, str], accounts: Iterable[str]) -> None:
+    """The IAM roles of a template in these accounts. Raises ValueError for what is not pretended.
+
+    Names of parameters that the template does not have are left to whoever else they are for.
+    """
+    document = yaml.load(template, Loader=_CloudFormationLoader)
     values = {name: entry.get("Default") for name, entry in document["Parameters"].items()}
-    values["SecurityAccountId"] = organization.security_account
-    # Names the template does not have are left to whoever else the parameters are for.
     values.update({name: value for name, value in parameters.items() if name in values})
     roles = [
         resource["Properties"]
         for resource in document["Resources"].values()
         if resource["Type"] == "AWS::IAM::Role"
     ]
-    for account in organization.accounts:
-        if account.audit_role:
-            pseudo = {"AWS::AccountId": account.id, "AWS::Partition": "aws"}
-            for role in roles:
-                _create_role(account.id, _resolved(role, {**values, **pseudo}))
+    for account in accounts:
+        pseudo = {"AWS::AccountId": account, "AWS::Partition": "aws"}
+        for role in roles:
+            _create_role(account, _resolved(role, {**values, **pseudo}))
 
 
 def _create_role(account_id: str, role: dict[str, Any]) -> None:

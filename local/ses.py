@@ -1,4 +1,4 @@
-"""What Amazon SES does and MiniStack does not: bounces, and what a configuration set is for.
+"""What Amazon SES does and MiniStack does not: bounces, configuration sets, the account's limits.
 
 Each function names the AWS page it follows (SES Developer Guide, unless it says otherwise).
 """
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 SEND = "/v2/email/outbound-emails"
 SUPPRESSED = "/v2/email/suppression/addresses/"
+ACCOUNT = "/v2/email/account"
+# Mails in 24 hours and in a second, in the sandbox and out of it ("Service quotas in Amazon SES").
+SANDBOX = (200.0, 1.0)
+PRODUCTION = (50000.0, 14.0)
 # A bounce comes after SendEmail has answered; on AWS it takes seconds.
 BOUNCE_SECONDS = 0.5
 
 _original_request = ses_v2.handle_request
 _suppressed: responses.AccountRegionScopedDict = responses.AccountRegionScopedDict()
+_limits: responses.AccountRegionScopedDict = responses.AccountRegionScopedDict()
 
 
 def install() -> None:
@@ -43,12 +48,17 @@ def install() -> None:
 async def handle_request(
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
 ) -> Response:
-    """SendEmail with a configuration set, and the account's suppression list.
+    """SendEmail with a configuration set, the account's suppression list, and its limits.
 
     Source: SES API v2 reference, SendEmail (NotFoundException for an unknown set),
-    PutSuppressedDestination, DeleteSuppressedDestination.
+    PutSuppressedDestination, DeleteSuppressedDestination, PutAccountSendingAttributes, GetAccount.
     """
     data = pretend.json_object(body)
+    if method == "PUT" and path == f"{ACCOUNT}/sending":
+        _limits["sending"] = bool(data.get("SendingEnabled"))
+        return _answer({})
+    if method == "GET" and path == ACCOUNT:
+        return _account(await _original_request(method, path, headers, body, query))
     if method == "PUT" and path == SUPPRESSED.rstrip("/"):
         _suppressed[str(data.get("EmailAddress")).lower()] = data.get("Reason")
         return _answer({})
@@ -65,6 +75,24 @@ async def handle_request(
     if sends and name and answer[0] == 200:
         _publish_bounces(name, data, json.loads(answer[2])["MessageId"])
     return answer
+
+
+def quota() -> float:
+    """How many mails the account may send in 24 hours, out of the sandbox."""
+    return float(_limits.get("quota", PRODUCTION[0]))
+
+
+def set_quota(mails: float) -> None:
+    _limits["quota"] = mails
+
+
+def _account(answer: Response) -> Response:
+    """GetAccount with the quotas of the sandbox, while the account is in it."""
+    account = json.loads(answer[2])
+    most, rate = (quota(), PRODUCTION[1]) if account["ProductionAccessEnabled"] else SANDBOX
+    account["SendQuota"] |= {"Max24HourSend": most, "MaxSendRate": rate}
+    account["SendingEnabled"] = _limits.get("sending", True)
+    return _answer(account)
 
 
 def _answer(data: dict[str, Any], status: int = 200) -> Response:

@@ -188,6 +188,33 @@ def test_delegates_and_trusted_services_are_listed_and_a_closing_account_is_pend
     assert refused[0] == "AccountAlreadyClosedException"
 
 
+def test_policy_types_are_switched_by_the_management_account(aws: Aws) -> None:
+    """EnablePolicyType, DisablePolicyType: one that is on already, or off, is an error."""
+    client, kind = aws.client("organizations", MANAGEMENT), "SERVICE_CONTROL_POLICY"
+    switch = {"RootId": client.list_roots()["Roots"][0]["Id"], "PolicyType": kind}
+    assert refusal(client.enable_policy_type, **switch)[0] == "PolicyTypeAlreadyEnabledException"
+    denied = refusal(aws.client("organizations").disable_policy_type, **switch)
+    assert denied[0] == "AccessDeniedException"
+    assert client.disable_policy_type(**switch)["Root"]["PolicyTypes"] == []
+    assert refusal(client.disable_policy_type, **switch)[0] == "PolicyTypeNotEnabledException"
+    types = client.enable_policy_type(**switch)["Root"]["PolicyTypes"]
+    assert types == [{"Type": kind, "Status": "ENABLED"}]
+
+
+def test_an_organization_gets_all_features(aws: Aws) -> None:
+    """EnableAllFeatures, Organization: there is no way back, so it is made without them here."""
+    client = aws.client("organizations", MANAGEMENT)
+    refused = refusal(client.enable_all_features)
+    assert refused[0] == "HandshakeConstraintViolationException"
+    aws.post("/_rootsweep/organization", {"feature_set": "CONSOLIDATED_BILLING"})
+    organization = client.describe_organization()["Organization"]
+    assert organization["FeatureSet"] == "CONSOLIDATED_BILLING"
+    assert client.enable_all_features()["Handshake"]["Action"] == "ENABLE_ALL_FEATURES"
+    assert client.describe_organization()["Organization"]["FeatureSet"] == "ALL"
+    with pytest.raises(OSError, match="400"):
+        aws.post("/_rootsweep/organization", {"feature_set": "SOME"})
+
+
 # -- Account Management API reference -----------------------------------------------------------
 
 

@@ -192,3 +192,25 @@ def test_sending_is_authorized_on_the_identity_and_on_the_set(aws: Aws) -> None:
     with pytest.raises(ClientError, match="AccessDenied") as refused:
         send(aws.client("sesv2", credentials=set_only), "success@simulator.amazonses.com")
     assert f"on resource: {IDENTITY} because" in str(refused.value)
+
+
+def test_the_account_has_the_limits_of_the_sandbox_while_it_is_in_it(aws: Aws) -> None:
+    """ "Service quotas in Amazon SES"; SES API v2 reference, PutAccountDetails, GetAccount,
+    PutAccountSendingAttributes."""
+    ses = aws.client("sesv2")
+
+    def account(*, production: bool) -> Any:
+        ses.put_account_details(
+            MailType="TRANSACTIONAL",
+            WebsiteURL="https://example.com",
+            ProductionAccessEnabled=production,
+        )
+        return ses.get_account()
+
+    quota = account(production=False)["SendQuota"]
+    assert (quota["Max24HourSend"], quota["MaxSendRate"]) == (200, 1)
+    assert account(production=True)["SendQuota"]["Max24HourSend"] >= 50000
+    ses.put_account_sending_attributes(SendingEnabled=False)
+    assert not ses.get_account()["SendingEnabled"]
+    ses.put_account_sending_attributes(SendingEnabled=True)
+    assert ses.get_account()["SendingEnabled"]
