@@ -89,7 +89,7 @@ lock: .venv/ready ## Resolve the pinned packages anew; `make sbom` after it
 clean: ## Remove what was installed and built
 	rm -rf .aws-sam .local .venv .venv-checks
 
-.venv/ready: requirements-dev.txt
+.venv/ready: requirements-dev.txt pyproject.toml
 .venv-checks/ready: requirements-checks.txt
 .venv/ready .venv-checks/ready:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
@@ -97,4 +97,6 @@ clean: ## Remove what was installed and built
 	@echo "Installing the tools into $(@D) (once)"
 	@"$(PYTHON)" -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	@$(if $(filter .venv,$(@D)),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--no-build-isolation --editable .)
 	@touch $@

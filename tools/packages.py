@@ -45,6 +45,8 @@ SPDX = {
 READ = {
     "axe-playwright-python": "MIT AND MPL-2.0",
     "cookiecutter": "BSD-3-Clause",
+    # Else in the public domain; what is under the GPL is for an editor, and not in the package.
+    "docutils": "BSD-2-Clause AND BSD-3-Clause AND PSF-2.0",
     "jinja2": "BSD-3-Clause",
     "junit-xml": "MIT",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",

@@ -1,0 +1,263 @@
+"""What the command `rootsweep` makes of answers that the embedded AWS does not give."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from botocore.exceptions import NoCredentialsError
+
+from operate import cli, doctor, policies, preconditions, sweep
+from operate.policies import Verdict
+from operate.preconditions import State
+from operate.stack import Stack
+
+from .builders import an_error
+
+EVERY_ROOT = "arn:aws:iam::*:root"
+SPARED = {"Null": {"aws:AssumedRoot": "true"}}
+
+
+def policy(*statements: dict[str, Any]) -> str:
+    made = [{"Effect": "Deny", "Action": "*", "Resource": "*", **each} for each in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": made})
+
+
+def of(operator: str, *values: str, key: str = "aws:PrincipalArn") -> dict[str, Any]:
+    """A statement that denies everything under a condition."""
+    return {"Condition": {operator: {key: list(values)}}}
+
+
+STOPS = [
+    {},
+    {"Action": "iam:*"},
+    {"Action": ["s3:*", "IAM:Delete*"]},
+    {"NotAction": ["iam:List*", "iam:Get*"]},
+    {"Resource": EVERY_ROOT},
+    of("StringLike", EVERY_ROOT),
+    of("ArnLike", "arn:*:iam::*:root"),
+    of("ForAnyValue:ArnLike", EVERY_ROOT),
+    of("StringLikeIfExists", EVERY_ROOT),
+    of("ArnEquals", "arn:aws:iam::333333333333:root"),
+    of("StringEquals", "arn:aws:iam::333333333333:root"),
+    of("StringNotEquals", EVERY_ROOT),
+    of("ArnNotLike", "arn:aws:iam::*:role/admin"),
+    of("ArnNotLike", "arn:aws:iam::333333333333:root"),
+    of("Null", "false"),
+    of("Bool", "true", key="aws:AssumedRoot"),
+    of("StringNotEquals", "false", key="AWS:AssumedRoot"),
+    of("Null", "false", key="aws:AssumedRoot"),
+]
+STOPS_NOT = [
+    {"Effect": "Allow"},
+    {"Action": "s3:*"},
+    {"Action": "sts:AssumeRoot"},
+    {"NotAction": "iam:*"},
+    {"Resource": "arn:aws:iam::*:role/protected"},
+    {"NotResource": EVERY_ROOT},
+    of("StringLike", "arn:aws:iam::*:role/*"),
+    of("StringEquals", EVERY_ROOT),
+    of("ArnNotLike", "arn:aws:iam::*:root"),
+    of("Null", "true"),
+    of("Bool", "false", key="aws:AssumedRoot"),
+    of("Null", "true", key="aws:AssumedRoot"),
+    of("StringNotEquals", "true", key="aws:AssumedRoot"),
+    {"Condition": {"ArnLike": {"aws:PrincipalArn": EVERY_ROOT}, **SPARED}},
+]
+MAY_STOP = [
+    of("StringNotEquals", "eu-west-1", key="aws:RequestedRegion"),
+    of("StringEquals", "o-1", key="aws:PrincipalOrgID"),
+    of("DateGreaterThan", "2026-01-01", key="aws:AssumedRoot"),
+    of("Bool", "true"),
+]
+
+
+@pytest.mark.parametrize("statement", STOPS)
+def test_a_policy_that_denies_the_root_user_stops_root_sessions(statement: dict[str, Any]) -> None:
+    content = policy({"Effect": "Allow"}, statement)
+
+    assert policies.verdict(content) == Verdict.YES
+
+
+@pytest.mark.parametrize("statement", STOPS_NOT)
+def test_one_that_denies_something_else_does_not(statement: dict[str, Any]) -> None:
+    assert policies.verdict(policy(statement)) == Verdict.NO
+
+
+@pytest.mark.parametrize("statement", MAY_STOP)
+def test_what_only_a_request_can_show_is_not_known(statement: dict[str, Any]) -> None:
+    assert policies.verdict(policy(statement)) == Verdict.MAYBE
+    assert policies.verdict(policy(statement, {})) == Verdict.YES
+
+
+@pytest.mark.parametrize("statement", [{}, *STOPS[5:11]])
+def test_a_policy_spares_root_sessions_and_nothing_else(statement: dict[str, Any]) -> None:
+    other = of("StringLike", "arn:aws:iam::*:role/*")
+    given = json.loads(policy(other, statement))
+
+    mended = json.loads(policies.spared(json.dumps(given)))
+
+    assert policies.verdict(json.dumps(mended)) == Verdict.NO
+    assert mended["Statement"][0] == given["Statement"][0]
+    condition = {**given["Statement"][1].get("Condition", {}), **SPARED}
+    assert mended["Statement"][1] == {**given["Statement"][1], "Condition": condition}
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+
+def seen(**answers: dict[str, Any]) -> preconditions.Seen:
+    """What doctor looks at, where AWS gives these answers, by operation."""
+    client = SimpleNamespace(
+        **{name: lambda answer=answer: answer for name, answer in answers.items()}
+    )
+    stack = Stack("rootsweep", "CREATE_COMPLETE", {}, {"MaxConcurrentBatches": "30"})
+    aws: Any = SimpleNamespace(client=lambda _: client, found=stack, stack_name="rootsweep")
+    return preconditions.Seen(aws, sender="")
+
+
+def quota(most: float, sent: float) -> dict[str, Any]:
+    limits = {"Max24HourSend": most, "MaxSendRate": 1.0, "SentLast24Hours": sent}
+    return {"SendingEnabled": True, "SendQuota": limits}
+
+
+@pytest.mark.parametrize(
+    ("most", "sent", "state"),
+    [(200, 0, State.FINE), (200, 101, State.BROKEN), (-1, 9_999_999, State.FINE)],
+)
+def test_ses_has_to_have_mails_left(most: float, sent: float, state: State) -> None:
+    found = preconditions.ses_sending(seen(get_account=quota(most, sent)))
+
+    assert found.state == state
+    if state == State.BROKEN:
+        assert "only 99 more mails" in found.detail
+        [repair] = found.repair
+        assert repair.endswith("--service-code ses --quota-code L-804C8AE8 --desired-value 50000")
+
+
+@pytest.mark.parametrize(("free", "state"), [(40, State.FINE), (39, State.BROKEN)])
+def test_lambda_has_to_have_room_for_the_batches_and_more(free: int, state: State) -> None:
+    limit = {"UnreservedConcurrentExecutions": free, "ConcurrentExecutions": 800}
+
+    found = preconditions.lambda_concurrency(seen(get_account_settings={"AccountLimit": limit}))
+
+    assert found.state == state
+    assert bool(found.repair) == (state == State.BROKEN)
+    if found.repair:
+        assert found.repair[0].endswith("--desired-value 1600")
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("UPDATE_COMPLETE", State.FINE),
+        ("UPDATE_IN_PROGRESS", State.NOTE),
+        ("UPDATE_ROLLBACK_COMPLETE", State.NOTE),
+        ("UPDATE_ROLLBACK_FAILED", State.BROKEN),
+        ("ROLLBACK_COMPLETE", State.BROKEN),
+    ],
+)
+def test_a_stack_that_failed_is_broken(status: str, state: State) -> None:
+    looked = seen()
+    looked.aws.found = Stack("rootsweep", status, {}, {})
+
+    found = preconditions.stack_status(looked)
+
+    assert found is not None
+    assert found.state == state
+
+
+def test_a_stack_that_was_never_made_is_the_only_thing_named() -> None:
+    looked = seen()
+    looked.aws.found = Stack("rootsweep", "ROLLBACK_COMPLETE", {}, {})
+
+    for look in (
+        preconditions.alert_topic,
+        preconditions.kill_switch,
+        preconditions.schedule,
+        preconditions.last_sweep,
+    ):
+        assert look(looked) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "states"),
+    [
+        ("ServiceAccessNotEnabledException", {"trusted-access": State.BROKEN}),
+        (
+            "AccountNotManagementOrDelegatedAdministratorException",
+            {"trusted-access": State.FINE, "delegated-administrator": State.BROKEN},
+        ),
+        ("Throttling", {"trusted-access": State.UNKNOWN}),
+        ("AccessDenied", {"trusted-access": State.UNKNOWN}),
+    ],
+)
+def test_a_refusal_of_iam_is_told_from_no_answer(code: str, states: dict[str, State]) -> None:
+    def refuse() -> None:
+        raise an_error(code, "ListOrganizationsFeatures")
+
+    def describe() -> Any:
+        return {"Organization": {"MasterAccountId": "111111111111", "FeatureSet": "ALL"}}
+
+    client = SimpleNamespace(list_organizations_features=refuse, describe_organization=describe)
+    aws: Any = SimpleNamespace(client=lambda _: client, found=None, account="222222222222")
+    with patch.object(doctor, "CHECKS", doctor.CHECKS[:5]):
+        results = doctor.examine(aws, sender="")
+
+    waiting = dict.fromkeys([check.name for check in doctor.CHECKS[2:5]], State.WAITS)
+    fine = {"account": State.FINE, "all-features": State.FINE}
+    assert {name: found.state for name, found in results.items()} == fine | waiting | states
+
+
+def test_an_answer_that_is_not_understood_is_unknown() -> None:
+    check = preconditions.Check("ses-sending", preconditions.ses_sending, "ses:GetAccount")
+
+    found = doctor._look(check, seen(get_account={"SendingEnabled": True}))
+
+    assert found is not None
+    assert (found.state, "not understood" in found.detail) == (State.UNKNOWN, True)
+
+
+def test_each_check_comes_after_the_one_that_it_needs() -> None:
+    names = [check.name for check in doctor.CHECKS]
+
+    assert len(set(names)) == len(names)
+    for number, check in enumerate(doctor.CHECKS[1:], 1):
+        assert check.after in names[:number]
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NoCredentialsError(), "Sign in"),
+        (an_error("ExpiredToken", "DescribeStacks"), "Sign in again"),
+        (an_error("AccessDenied", "DescribeStacks"), "docs/operate.md"),
+        (an_error("Throttling", "DescribeStacks"), "DescribeStacks: Throttling"),
+    ],
+)
+def test_an_error_says_what_to_do(error: Exception, said: str) -> None:
+    assert said in cli._in_words(error)
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (
+            '{"errorMessage": "accounts: 1 is not there", "errorType": "X"}',
+            "accounts: 1 is not there",
+        ),
+        ("plain words", "plain words"),
+        ("[1]", "[1]"),
+        (None, ""),
+    ],
+)
+def test_why_a_sweep_failed_is_said_in_the_words_of_the_function(
+    cause: str | None, said: str
+) -> None:
+    assert sweep.cause({"cause": cause}) == said
