@@ -676,31 +676,71 @@ def test_every_queue_rings_when_something_is_in_it() -> None:
 
 
 def summed(id: str) -> set[tuple[str, str]]:
-    """The metrics of an alarm, each with the resource that it is about."""
+    """The metrics of an alarm: of AWS with the resource each is about, ours with nothing."""
     total, *metrics = alarms()[id]["Metrics"]
     assert total == {"Id": "all", "Expression": "SUM(FILL(METRICS(), 0))"}
     assert all(metric["ReturnData"] is False for metric in metrics)
+    found = set()
+    for metric in (metric["MetricStat"]["Metric"] for metric in metrics):
+        [dimension] = metric.get("Dimensions") or [{"Value": {"Ref": ""}}]
+        ours = metric["Namespace"] == {"Fn::Sub": "Rootsweep/${AWS::StackName}"}
+        assert ours == ("Dimensions" not in metric)
+        found.add((metric["MetricName"], dimension["Value"]["Ref"]))
+    return found
+
+
+def counted_in(metric: str) -> dict[str, str]:
+    """The log groups in which something counts for a metric, each with the pattern for it."""
     return {
-        (metric["MetricName"], metric["Dimensions"][0]["Value"]["Ref"])
-        for metric in (metric["MetricStat"]["Metric"] for metric in metrics)
+        filter["LogGroupName"]["Ref"]: filter["FilterPattern"]
+        for filter in resources("AWS::Logs::MetricFilter").values()
+        for counted in filter["MetricTransformations"]
+        if counted
+        == {
+            "MetricNamespace": {"Fn::Sub": "Rootsweep/${AWS::StackName}"},
+            "MetricName": metric,
+            "MetricValue": "1",
+        }
     }
 
 
 def test_no_execution_ends_badly_unheard() -> None:
+    machines = resources("AWS::Serverless::StateMachine")
+    [(group, pattern)] = counted_in("ExecutionsEndedBadly").items()
+
     assert summed("ExecutionsAlarm") == {
-        (f"Executions{ending}", machine)
-        for ending in ("Aborted", "Failed", "TimedOut")
-        for machine in resources("AWS::Serverless::StateMachine")
+        ("ExecutionsEndedBadly", ""),
+        *(("ExecutionsFailed", machine) for machine in machines),
     }
+    # Log levels, Step Functions Developer Guide: these three are logged at ERROR, and at FATAL.
+    assert set(re.findall(r'"(Execution\w+)"', pattern)) == {
+        f"Execution{ending}" for ending in ("Aborted", "Failed", "TimedOut")
+    }
+    for id, machine in machines.items():
+        [destination] = machine["Logging"]["Destinations"]
+        assert machine["Logging"]["Level"] == "ERROR", id
+        assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"] == {
+            "Fn::GetAtt": [group, "Arn"]
+        }, id
 
 
 def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
-    outside = INVOKED_BY_EVENTS | ON_THE_STREAM | {"approval_page"}
+    def stem(name: str) -> str:
+        return str(functions()[name]["Role"]["Fn::GetAtt"][0]).removesuffix("Role")
+
+    counted = counted_in("FunctionsFailed")
 
     assert summed("FunctionErrorsAlarm") == {
-        ("Errors", functions()[name]["Role"]["Fn::GetAtt"][0].replace("Role", "Function"))
-        for name in outside
+        ("Errors", "ApprovalPageFunction"),
+        ("FunctionsFailed", ""),
     }
+    assert set(counted) == {f"{stem(name)}LogGroup" for name in INVOKED_BY_EVENTS | ON_THE_STREAM}
+    [pattern] = set(counted.values())
+    line = re.search(r'\$\.message = "([^"]+)"', pattern)
+    assert line
+    assert f'log.exception("{line[1]}")' in (FUNCTIONS / "rootsweep" / "logs.py").read_text()
+    # Lambda's own lines are INFO at the least, which is what it logs if nobody says otherwise.
+    assert "SystemLogLevel" not in template()["Globals"]["Function"]["LoggingConfig"]
 
 
 def test_an_unexplained_root_session_is_counted_by_the_line_that_the_function_logs() -> None:
