@@ -23,6 +23,7 @@ _functions: dict[str, str] = {}
 
 def install() -> None:
     _know_leading_keys()
+    _know_event_sources()
     _know_source_functions()
 
 
@@ -63,6 +64,24 @@ def _leading_keys(call: dict[str, Any]) -> Iterator[str]:
 
 def _partition_key(table: str) -> str:
     return str((dynamodb._tables.get(table.rpartition("/")[2]) or {}).get("pk_name") or "")
+
+
+def _know_event_sources() -> None:
+    """events:source: who the events of a PutEvents say that they come from.
+
+    Source: Service Authorization Reference, "Amazon EventBridge"; EventBridge User Guide, "Using
+    IAM policy conditions".
+    """
+    tag_context = iam_actions.request_tag_context
+
+    def with_sources(service: str, iam_action: str, body: bytes, params: Any) -> dict[str, Any]:
+        context: dict[str, Any] = tag_context(service, iam_action, body, params)
+        if iam_action == "events:PutEvents":
+            entries = json_object(body).get("Entries", [])
+            context["events:source"] = [str(entry.get("Source")) for entry in entries]
+        return context
+
+    iam_actions.request_tag_context = with_sources
 
 
 def _know_source_functions() -> None:

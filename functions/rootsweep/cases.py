@@ -747,7 +747,7 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
         condition &= Attr("approvals").size().eq(len(case.approvals))
     else:
         condition &= Attr("approvals").not_exists()
-    # `answered` and `decided` are what the table's stream is filtered by.
+    # By `answered` the decision log finds it, by `decided` the table's stream is filtered.
     changes = ["answered = :yes"]
     if decision.answer == Answer.APPROVED:
         changes.append("approvals = list_append(if_not_exists(approvals, :none), :approvals)")

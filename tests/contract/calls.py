@@ -15,6 +15,7 @@ from .shipped import FUNCTIONS
 SERVICES = {
     "account": "account",
     "dynamodb": "dynamodb",
+    "events": "events",
     "iam": "iam",
     "organizations": "organizations",
     "s3": "s3",

@@ -736,9 +736,10 @@ def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
     }
     assert set(counted) == {f"{stem(name)}LogGroup" for name in INVOKED_BY_EVENTS | ON_THE_STREAM}
     [pattern] = set(counted.values())
-    line = re.search(r'\$\.message = "([^"]+)"', pattern)
+    line = re.search(r'\$\.message = "([^"*]+)\*"', pattern)
     assert line
     assert f'log.exception("{line[1]}")' in (FUNCTIONS / "rootsweep" / "logs.py").read_text()
+    assert f'logger.exception("{line[1]} ' in (FUNCTIONS / "log_decisions.py").read_text()
     # Lambda's own lines are INFO at the least, which is what it logs if nobody says otherwise.
     assert "SystemLogLevel" not in template()["Globals"]["Function"]["LoggingConfig"]
 

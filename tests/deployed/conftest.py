@@ -139,6 +139,8 @@ ORGANIZATION = {
         account(203),
         # What was decided about them is in the decision log.
         *(account(n, key(n)) for n in (204, 205)),
+        # Others are told what becomes of them.
+        *(account(n, key(n)) for n in (206, 207)),
     ],
 }
 

@@ -112,3 +112,22 @@ def test_the_source_function_is_known_of_calls_by_its_own_credentials(aws: Aws) 
     client = aws.client("dynamodb", credentials=aws.role("no-function", allowed))
     with pytest.raises(ClientError, match="AccessDenied"):
         client.get_item(TableName=TABLE, Key={"pk": PK})
+
+
+def test_the_sources_of_events_are_known(aws: Aws) -> None:
+    """EventBridge User Guide, "Using IAM policy conditions": events:source."""
+    statement = {
+        "Effect": "Allow",
+        "Action": "events:PutEvents",
+        "Resource": "*",
+        "Condition": {"ForAllValues:StringEquals": {"events:source": ["mine"]}},
+    }
+    events = aws.client("events", credentials=aws.role("teller", statement))
+
+    def put(*sources: str) -> int:
+        entries = [{"Source": each, "DetailType": "x", "Detail": "{}"} for each in sources]
+        return events.put_events(Entries=entries)["FailedEntryCount"]
+
+    assert put("mine", "mine") == 0
+    with pytest.raises(ClientError, match="AccessDenied"):
+        put("mine", "other")

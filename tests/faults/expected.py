@@ -63,6 +63,8 @@ BY_OPERATION = {
     ("OpenCases", "iam:GetAccessKeyLastUsed"): SAME,
     ("OpenCases", "iam:ListAccessKeys"): SAME,
     ("OpenCases", "sts:AssumeRoot"): SAME,
+    # Chat and tickets do not hear of it, and an alarm rings; the log has it.
+    ("LogDecisions", "events:PutEvents"): SAME,
     # Open cases are not woken; somebody is told, and the next sweep does it.
     ("OpenCases", "dynamodb:Query"): SAME,
 }

@@ -141,6 +141,11 @@ DENIED = {
         *(AUDIT, DELETE, ROLE, MAIL, TASK, item("update_item", "CASE#1")),
         item("delete_item", "LOG", "<log table>"),
         ("s3", "list_objects_v2", {"Bucket": "<log bucket>"}),
+        (
+            "events",
+            "put_events",
+            {"Entries": [{"Source": "payroll", "DetailType": "x", "Detail": "{}"}]},
+        ),
     ],
     "RecordBounce": [
         *(AUDIT, DELETE, ROLE, MAIL, TASK, item("get_item", "CASE#1")),
@@ -183,5 +188,6 @@ def named(value: Any) -> str:
         key["pk"]["S"] if isinstance(key, dict) else key,
         *(text.rpartition("/")[2] for text in (task, *(given.get(name, "") for name in names))),
         table.get(given.get("TableName", ""), ""),
+        *(f"from {entry['Source']}" for entry in given.get("Entries", ())),
     ]
     return " ".join([f"{prefix}:{action}", *(text.strip("<>") for text in about if text)])

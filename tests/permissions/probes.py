@@ -426,6 +426,10 @@ def log_decisions(world: World) -> None:
     assert entries.exported() - before >= 2
 
 
+def tell_others(world: World) -> None:
+    world.invoke("log_decisions", {"announce": [world.decided().id]})
+
+
 class DecisionLog:
     """What is exported of the decision log."""
 
@@ -476,7 +480,7 @@ PROBES: dict[str, list[Probe]] = {
     "hold_deletion": [hold_deletion],
     "lift_ended_quarantines": [lift_ended_quarantines],
     "list_accounts": [list_accounts, list_more_accounts],
-    "log_decisions": [log_decisions],
+    "log_decisions": [log_decisions, tell_others],
     "open_cases": [
         open_a_case,
         open_a_case_after_one_that_died,

@@ -10,10 +10,20 @@ from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 
 from operate import verify_log
-from rootsweep import cases
+from rootsweep import announcements, cases
 from rootsweep.cases import Outcome
 
-from .builders import LATER, NOW, a_decided_case, a_waiting_case, an_error, end_case, item_of
+from .builders import (
+    APPROVER,
+    LATER,
+    NOW,
+    a_decided_case,
+    a_decision,
+    a_waiting_case,
+    an_error,
+    end_case,
+    item_of,
+)
 
 CASE = "333333333333-20260304T050607Z"
 
@@ -23,6 +33,20 @@ def stream(*items: dict[str, Any]) -> dict[str, Any]:
     value = TypeSerializer().serialize
     images = [{name: value(item[name]) for name in item} for item in items]
     return {"Records": [{"eventName": "MODIFY", "dynamodb": {"NewImage": each}} for each in images]}
+
+
+@pytest.fixture(autouse=True)
+def bus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was put on the event bus."""
+    told: list[dict[str, Any]] = []
+
+    def put_events(**given: Any) -> dict[str, Any]:
+        assert len(given["Entries"]) <= 10  # What PutEvents takes (API Reference).
+        told.extend(given["Entries"])
+        return {"Entries": [{"EventId": "x"} for _ in given["Entries"]]}
+
+    monkeypatch.setattr(log_decisions.events, "put_events", put_events)
+    return told
 
 
 def entries(s3: Any) -> list[dict[str, Any]]:
@@ -87,11 +111,95 @@ def test_a_case_that_is_not_there_is_an_error(
         log_decisions.handler({"case_ids": ["no-case"]}, None)
 
 
-def test_a_case_that_nobody_has_answered_is_not_even_looked_up(table: Any) -> None:
+def test_a_case_that_nobody_has_answered_is_not_even_looked_up(
+    table: Any, bus: list[dict[str, Any]]
+) -> None:
     event = stream(item_of(table, a_waiting_case(table)))
 
-    with pytest.raises(ClientError):  # There is no log, and only the export asks for it.
-        log_decisions.handler(event, None)
+    # There is no log, and nothing asks for it.
+    assert log_decisions.handler(event, None) == {"appended": 0}
+
+    assert len(bus) == 1
+
+
+def test_others_are_told_what_changed_and_only_that(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,  # noqa: ARG001
+    bus: list[dict[str, Any]],
+) -> None:
+    case = a_waiting_case(table)
+    before = item_of(table, case)
+    waits_for_the_next_mail = {**before, "next_mail_at": "2026-03-09T05:06:07Z"}
+    cases.decide(table, case=case, decision=a_decision(case))
+    [record] = stream(item_of(table, case))["Records"]
+    record |= {"eventID": "1a2b"}
+    record["dynamodb"] |= {
+        "OldImage": stream(before)["Records"][0]["dynamodb"]["NewImage"],
+        "SequenceNumber": "4421584500000000017450439091",
+        "ApproximateCreationDateTime": NOW.timestamp(),
+    }
+    [unseen] = stream(waits_for_the_next_mail)["Records"]
+    unseen["dynamodb"]["OldImage"] = record["dynamodb"]["OldImage"]
+
+    log_decisions.handler({"Records": [unseen, record]}, None)
+
+    [entry] = bus
+    detail = json.loads(entry.pop("Detail"))
+    assert entry == {
+        "Source": "rootsweep",
+        "DetailType": "Rootsweep Case Changed",
+        "Resources": [case.execution_arn],
+        "Time": NOW,
+    }
+    assert (detail["id"], detail["sequence"]) == ("1a2b", "4421584500000000017450439091")
+    assert detail["changed"] == ["approvals", "decision"]
+    assert detail["previous_outcome"] == detail["outcome"] == "AWAITING_APPROVAL"
+    assert detail["decision"]["by"] == APPROVER
+
+
+def test_whoever_cannot_be_told_holds_up_no_decision(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    case = a_decided_case(table)
+
+    def fails(**_: Any) -> None:
+        raise an_error("InternalFailure", "PutEvents")
+
+    monkeypatch.setattr(log_decisions.events, "put_events", fails)
+    with caplog.at_level(logging.ERROR, logger="root"):
+        assert log_decisions.handler(stream(item_of(table, case)), None) == {"appended": 1}
+
+    assert len(entries(s3)) == 1
+    [told] = caplog.records
+    assert vars(told)["case_id"] == case.id
+    assert told.getMessage() == "failed to tell others of a change"
+
+
+def test_others_can_be_told_again_by_the_ids_of_cases(
+    table: Any, bus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_decided_case(table)
+
+    for _ in range(2):
+        log_decisions.handler({"announce": [case.id]}, None)
+    monkeypatch.setattr(log_decisions.events, "put_events", refuse)
+    with pytest.raises(announcements.NotAnnouncedError, match="did not take 1 events"):
+        log_decisions.handler({"announce": [case.id]}, None)
+
+    first, again = (json.loads(entry["Detail"]) for entry in bus)
+    assert first == again
+    assert (first["previous_outcome"], first["sequence"]) == (None, None)
+    assert first["decision"]["answer"] == "APPROVED"
+
+
+def refuse(**given: Any) -> dict[str, Any]:
+    """What EventBridge answers when it takes nothing, which is no error to the SDK."""
+    return {"Entries": [{"ErrorCode": "InternalFailure"} for _ in given["Entries"]]}
 
 
 def test_what_the_bucket_did_not_take_is_raised_and_exported_later(

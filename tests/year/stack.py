@@ -419,13 +419,17 @@ class Stack:
 
     # -- the table's stream --------------------------------------------------------------------
 
-    def _on_change(self, _old: Item | None, new: Item | None) -> None:
+    def _on_change(self, old: Item | None, new: Item | None) -> None:
         record: dict[str, Any] = {}
+
+        def image(item: Item) -> dict[str, Any]:
+            return {name: _SERIALIZER.serialize(value) for name, value in item.items()}
+
         for stream in self._streams:
             if new is not None and stream.may_want(new):
                 if not record:
-                    image = {name: _SERIALIZER.serialize(value) for name, value in new.items()}
-                    record = {"eventName": "MODIFY", "dynamodb": {"NewImage": image}}
+                    images = {"NewImage": image(new)} | ({"OldImage": image(old)} if old else {})
+                    record = {"eventName": "MODIFY", "dynamodb": images}
                 if any(matches(pattern, record) for pattern in stream.patterns):
                     stream.records.append(record)
                     if not stream.is_read:
