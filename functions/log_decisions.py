@@ -7,6 +7,7 @@ is an event for others, after the log has it, and whether or not they can be tol
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from datetime import UTC, datetime
@@ -16,10 +17,11 @@ import boto3
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 
-from rootsweep import announcements, decision_log, logs
+from rootsweep import announcements, decision_log, logs, metrics
 from rootsweep.calls import CALLS
 
 BUCKET = os.environ["LOG_BUCKET"]
+METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 logger = logging.getLogger()
 dynamodb = boto3.resource("dynamodb", config=CALLS)
 table = dynamodb.Table(os.environ["TABLE"])
@@ -39,7 +41,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     ClientError if the log or the bucket does not take it; the stream then delivers it again.
     """
     if "announce" in event:
-        tell([{"case": decision_log.load(table, case_id=id)} for id in event["announce"]])
+        cases = [decision_log.load(table, case_id=id) for id in event["announce"]]
+        announcements.put(events, entries_about([{"case": case} for case in cases]))
         return {"appended": 0}
     if "case_ids" in event:
         cases = [decision_log.load(table, case_id=id) for id in event["case_ids"]]
@@ -49,7 +52,11 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     decided = [case for case in changed if "answered" in case or "ended_at" in case]
     appended = write(decided) if decided else 0
     try:
-        tell(changes)
+        entries = entries_about(changes)
+        for entry in entries:
+            told = json.loads(entry["Detail"])
+            metrics.put_change(METRICS_NAMESPACE, told, now=datetime.now(UTC))
+        announcements.put(events, entries)
     except Exception:
         # Others can be told later, by `announce`. The log goes on, and an alarm rings.
         for case_id in sorted({case["case_id"] for case in changed}):
@@ -89,7 +96,7 @@ def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def tell(changes: list[dict[str, Any]]) -> None:
-    """Put an event about each change that others are told of. Raises what `announcements` does."""
+def entries_about(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An event about each change that others are told of. Raises NewerItemError."""
     entries = [announcements.entry(**change) for change in changes]
-    announcements.put(events, [entry for entry in entries if entry])
+    return [entry for entry in entries if entry]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from rootsweep import logs, reports, root_access, sweeps
+from rootsweep import logs, metrics, reports, root_access, sweeps
 from rootsweep.calls import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 BUCKET = os.environ["BUCKET"]
+METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 TABLE = os.environ["TABLE"]
 log = logging.getLogger()
 s3 = boto3.client("s3", config=CALLS)
@@ -39,11 +40,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         findings=files.read_findings(),
         cases=files.read_cases(),
     )
+    address = files.write_report(report)
+    if METRICS_NAMESPACE:
+        measure(event, report, files)
     output = {
         "sweep_id": event["sweep_id"],
         "accounts": sweeps.counts(report["accounts"]),
         "cases_opened": event["cases_opened"],
-        "report": files.write_report(report),
+        "report": address,
     }
     not_written = write_for_people(files, report, event, listed={each.id for each in accounts})
     return output | {"not_written": not_written} if not_written else output
@@ -95,3 +99,19 @@ def noted(failed: list[str], file: str) -> Iterator[None]:
     except Exception as error:
         log.exception("%s was not written", file)
         failed.append(f"{file}: {root_access.reason(error)}")
+
+
+
+def measure(event: dict[str, Any], report: dict[str, Any], files: sweeps.SweepFiles) -> None:
+    """Put what is to be seen of the sweep on the dashboard. Raises nothing: there is the report."""
+    try:
+        metrics.put_sweep(
+            METRICS_NAMESPACE,
+            report,
+            cases_opened=event["cases_opened"],
+            rungs=len(event["escalation_policy"]),
+            is_of_all_accounts=len(files.read_organization(event["parts"]))
+            == len(report["accounts"]),
+        )
+    except Exception:
+        log.exception("the sweep could not be measured")

@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import json
 import re
+from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any
 
@@ -742,6 +743,59 @@ def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
     assert f'logger.exception("{line[1]} ' in (FUNCTIONS / "log_decisions.py").read_text()
     # Lambda's own lines are INFO at the least, which is what it logs if nobody says otherwise.
     assert "SystemLogLevel" not in template()["Globals"]["Function"]["LoggingConfig"]
+
+
+def counts(pattern: str, line: dict[str, Any]) -> bool:
+    """Whether a metric filter counts a line of JSON (CloudWatch Logs User Guide, "Filter pattern
+    syntax"): selectors, = and !=, text with asterisks, && and ||."""
+
+    def compared(found: re.Match[str]) -> str:
+        value: Any = line
+        for name in found[1].split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        is_same = value is not None and fnmatchcase(str(value), found[3])
+        # What is not there is neither the same nor another.
+        return str(is_same if found[2] == "=" else value is not None and not is_same)
+
+    text = re.sub(r'\$\.([\w.]+) (!?=) "([^"]*)"', compared, pattern.strip("{ }"))
+    assert re.fullmatch(r"(True|False|&&|\|\||[() ])+", text), text
+    return bool(eval(text.replace("&&", "and").replace("||", "or")))
+
+
+@pytest.mark.parametrize("ending", ["Aborted", "Failed", "TimedOut"])
+def test_the_end_of_an_execution_is_counted_and_that_of_a_child_is_not(ending: str) -> None:
+    """Log lines of Step Functions, as its Developer Guide has them."""
+    [pattern] = counted_in("ExecutionsEndedBadly").values()
+    arn = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:a1b2"
+    child = "arn:aws:states:eu-west-1:222222222222:express:rootsweep-sweep/CheckAccounts:a1b2:c3d4"
+    line = {"id": "9", "type": f"Execution{ending}", "execution_arn": arn, "details": {}}
+
+    assert counts(pattern, line)
+    assert not counts(pattern, line | {"execution_arn": child})
+    assert not counts(pattern, line | {"type": "TaskFailed"})
+    assert not counts(pattern, line | {"type": "ExecutionSucceeded"})
+
+
+@pytest.mark.parametrize(
+    ("line", "is_counted"),
+    [
+        ({"level": "ERROR", "message": "failed", "requestId": "a1b2"}, True),
+        ({"level": "ERROR", "message": "failed to tell others of a change"}, True),
+        ({"level": "INFO", "message": "done"}, False),
+        ({"level": "ERROR", "message": "root session unexplained: ..."}, False),
+        # Lambda's own, as the Telemetry API has them.
+        ({"type": "platform.report", "record": {"status": "success"}}, False),
+        ({"type": "platform.report", "record": {"status": "timeout"}}, True),
+        ({"type": "platform.report", "record": {"status": "error"}}, True),
+        ({"type": "platform.report", "record": {"status": "failure"}}, True),
+        ({"type": "platform.start", "record": {"requestId": "a1b2"}}, False),
+    ],
+)
+def test_a_function_that_fails_is_counted_whatever_it_fails_of(
+    line: dict[str, Any], is_counted: bool
+) -> None:
+    for pattern in counted_in("FunctionsFailed").values():
+        assert counts(pattern, line) == is_counted
 
 
 def test_an_unexplained_root_session_is_counted_by_the_line_that_the_function_logs() -> None:

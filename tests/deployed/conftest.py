@@ -457,6 +457,7 @@ class Deployed:
 @pytest.fixture(scope="session")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     parameters = {
+        "Dashboard": "ENABLED",
         "EscalationPolicy": json.dumps(POLICY),
         "MailWindowSeconds": "8",
         "ManualRemovalCheckSeconds": "10",

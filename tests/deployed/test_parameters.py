@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local import stack
+from rootsweep.accounts import AccountState
+from rootsweep.cases import Answer, Outcome
 
 from .conftest import (
     MANAGEMENT_ACCOUNT,
@@ -57,6 +59,7 @@ STRICTEST = {
     "BatchSize": "1",
     "CanaryDeletions": "100",
     "CaseRetentionDays": "400",
+    "Dashboard": "ENABLED",
     "DecisionLogLock": "COMPLIANCE",
     "DecisionLogRetentionDays": "36500",
     "EscalationPolicy": json.dumps(POLICY),
@@ -185,6 +188,90 @@ def test_the_strictest_stack_sweeps_asks_two_people_and_deletes(strict: Deployed
     case = strict.case_when(MEMBER, "REMEDIATED")
     assert strict.keys_of(MEMBER) == set()
     assert [each["by"] for each in case["approvals"]] == ["one@example.com", "two@example.com"]
+
+
+def measured(deployed: Deployed) -> set[tuple[str, str, str, str]]:
+    """Namespace, name and dimension of each metric in the lines of the log."""
+    found = set()
+    for text in deployed.log_lines():
+        line = json.loads(text) if text.startswith("{") else {}
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
+            [dimensions] = directive["Dimensions"]
+            [[name, value]] = [[each, line[each]] for each in dimensions] or [["", ""]]
+            for metric in directive["Metrics"]:
+                assert isinstance(line[metric["Name"]], int | float)
+                found.add((directive["Namespace"], metric["Name"], name, value))
+    return found
+
+
+# Of AWS, without a dimension that is ours: Step Functions Developer Guide, "Step Functions metrics
+# for CloudWatch"; Amazon SES Developer Guide, "Retrieving Amazon SES event data from CloudWatch".
+OF_THE_ACCOUNT = {
+    ("AWS/States", "ConsumedCapacity", "ServiceMetric", "StateTransition"),
+    ("AWS/SES", "Send", "", ""),
+    ("AWS/SES", "Bounce", "", ""),
+}
+# Which of AWS's metrics there are, and in which dimension.
+OF_AWS = {
+    "AWS/States": (
+        "StateMachineArn",
+        {"ExecutionsFailed", "ExecutionsStarted", "ExecutionsSucceeded"},
+    ),
+    "AWS/Lambda": ("FunctionName", {"Duration", "Errors", "Invocations"}),
+    "AWS/SQS": ("QueueName", {"ApproximateNumberOfMessagesVisible"}),
+}
+
+
+def test_alarms_and_dashboard_look_at_metrics_that_there_are(strict: Deployed) -> None:
+    client = strict.stack.client
+    [name] = {
+        each["DashboardName"] for each in client("cloudwatch").list_dashboards()["DashboardEntries"]
+    }
+    widgets = json.loads(client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])
+    alarms = client("cloudwatch").describe_alarms()["MetricAlarms"]
+    filters = client("logs").describe_metric_filters()["metricFilters"]
+    resources = client("cloudformation").describe_stack_resources(StackName=stack.STACK_NAME)
+    there = {each["PhysicalResourceId"] for each in resources["StackResources"]}
+    there |= {each.rpartition("/")[2] for each in there}  # The name of a queue.
+    lines = measured(strict)
+    ours = {each[:2] for each in lines} | {
+        (counted["metricNamespace"], counted["metricName"])
+        for each in filters
+        for counted in each["metricTransformations"]
+    }
+    kinds = {"State": AccountState, "Answer": Answer, "Outcome": Outcome}
+
+    def is_there(namespace: str, name: str, dimension: str = "", value: str = "") -> bool:
+        if (namespace, name, dimension, value) in OF_THE_ACCOUNT | lines:
+            return True
+        if namespace in OF_AWS:
+            about, names = OF_AWS[namespace]
+            return dimension == about and name in names and value in there
+        if dimension:  # What nobody did here has been done with another value.
+            in_lines = {each[:3] for each in lines}
+            return (namespace, name, dimension) in in_lines and value in {*kinds[dimension]}
+        return (namespace, name) in ours
+
+    shown = [widget["properties"] for widget in widgets["widgets"]]
+    metrics = [each for widget in shown for each in widget.get("metrics", [])]
+    plain = [[part for part in each if isinstance(part, str)] for each in metrics]
+    searches = [each[0]["expression"] for each in metrics if isinstance(each[0], dict)]
+    assert [each for each in plain if each and not is_there(*each)] == []
+    [search] = searches
+    of_rungs = f'{{"Rootsweep/{stack.STACK_NAME}",Rung}} MetricName="OpenCases"'
+    assert search == f"SEARCH('{of_rungs}', 'Maximum', 86400)"
+    assert (f"Rootsweep/{stack.STACK_NAME}", "OpenCases", "Rung", "1") in lines
+    assert {arn for widget in shown for arn in widget.get("alarms", [])} == {
+        alarm["AlarmArn"] for alarm in alarms
+    }
+    for alarm in alarms:
+        queries = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", [])[1:]] or [alarm]
+        for query in queries:
+            pairs = [(each["Name"], each["Value"]) for each in query.get("Dimensions", [])]
+            assert is_there(
+                query["Namespace"], query["MetricName"], *(pairs[0] if pairs else ())
+            ), alarm["AlarmName"]
+    assert len(alarms) == 6
 
 
 def test_the_boundary_binds_whatever_a_role_is_given(strict: Deployed) -> None:

@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "MAX_CONCURRENT_SESSIONS": "160",
     "MAX_EXCEPTION_DAYS": "90",
     "MAX_SESSIONS_PER_SECOND": "10000",
+    "METRICS_NAMESPACE": "",
     "OUR_ROLES": "arn:aws:iam::222222222222:role/rootsweep-GatherEvidenceRole-1A2B",
     "PARTITION": "aws",
     "QUARANTINE": "",

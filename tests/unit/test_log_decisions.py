@@ -127,7 +127,10 @@ def test_others_are_told_what_changed_and_only_that(
     log: Any,  # noqa: ARG001
     s3: Any,  # noqa: ARG001
     bus: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(log_decisions, "METRICS_NAMESPACE", "Rootsweep/rootsweep")
     case = a_waiting_case(table)
     before = item_of(table, case)
     waits_for_the_next_mail = {**before, "next_mail_at": "2026-03-09T05:06:07Z"}
@@ -156,6 +159,8 @@ def test_others_are_told_what_changed_and_only_that(
     assert detail["changed"] == ["approvals", "decision"]
     assert detail["previous_outcome"] == detail["outcome"] == "AWAITING_APPROVAL"
     assert detail["decision"]["by"] == APPROVER
+    [measured] = [vars(each) for each in caplog.records if each.getMessage() == "measured"]
+    assert (measured["Decisions"], measured["Answer"]) == (1, "APPROVED")
 
 
 def test_whoever_cannot_be_told_holds_up_no_decision(

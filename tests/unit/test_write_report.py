@@ -280,3 +280,25 @@ def test_a_sweep_of_an_older_definition_has_a_report_too(s3: Any) -> None:
     page = read(s3, "sweeps/20260302T060000Z-1a2b3c4d/report.html")
     assert "#/v2/executions/details/" + EVENT["execution_arn"] in page
     assert "rootsweep, account 222222222222, eu-west-1." in page
+
+def test_the_report_is_there_even_if_the_sweep_cannot_be_measured(
+    s3: Any,
+    files: SweepFiles,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(write_report, "METRICS_NAMESPACE", "Rootsweep/rootsweep")
+    files.write_units(UNITS)
+    files.write_accounts(0, [an_account()])
+    files.write_findings("0", [Finding(ACCOUNT, AccountState.CLEAN)])
+    files.write_cases({})
+    event = {**EVENT, "escalation_policy": [{}]}
+
+    write_report.handler(event, None)  # Nobody says how many accounts there are.
+    files.write_organization(0, [an_account()])
+    write_report.handler(event, None)
+
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("the sweep could not be measured") == 1
+    assert said.count("measured") == 2 + 5 + 1 + 3
+    assert len(written(s3)["accounts"]) == 1
