@@ -419,7 +419,7 @@ def deliver_decision(world: World) -> None:
 
 def log_decisions(world: World) -> None:
     entries = DecisionLog(world)
-    case, before = world.decided(), entries.exported()
+    before, case = entries.exported(), world.decided()
     world.ended(Outcome.FAILED, case)
     world.invoke("log_decisions", {"case_ids": [case.id]})
     # Of this case two at least, whoever logged them first.
