@@ -101,7 +101,6 @@ def noted(failed: list[str], file: str) -> Iterator[None]:
         failed.append(f"{file}: {root_access.reason(error)}")
 
 
-
 def measure(event: dict[str, Any], report: dict[str, Any], files: sweeps.SweepFiles) -> None:
     """Put what is to be seen of the sweep on the dashboard. Raises nothing: there is the report."""
     try:

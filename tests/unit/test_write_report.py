@@ -281,6 +281,7 @@ def test_a_sweep_of_an_older_definition_has_a_report_too(s3: Any) -> None:
     assert "#/v2/executions/details/" + EVENT["execution_arn"] in page
     assert "rootsweep, account 222222222222, eu-west-1." in page
 
+
 def test_the_report_is_there_even_if_the_sweep_cannot_be_measured(
     s3: Any,
     files: SweepFiles,
