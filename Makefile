@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/functions
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz year faults soak bench local local-down verify-log check permissions permissions-test audit sbom lock clean
+.PHONY: help demo test coverage fuzz year faults soak bench local local-down verify-log check permissions permissions-test audit sbom lock pictures clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -85,6 +85,9 @@ lock: .venv/ready ## Resolve the pinned packages anew; `make sbom` after it
 	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	cd functions && $(LOCK) requirements.in --constraint ../requirements-dev.txt --output-file requirements.txt
 	$(LOCK) requirements-checks.in --output-file requirements-checks.txt
+
+pictures: .venv/ready ## Make the pictures of README.md anew, in Chromium
+	@python -m tools.pictures
 
 clean: ## Remove what was installed and built
 	rm -rf .aws-sam .local .venv .venv-checks

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import sys
 import tempfile
 import time
@@ -92,7 +91,7 @@ def deployed(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "organization.yaml"
         file.write_text(yaml.safe_dump(content))
-        aws = stack.EmbeddedAws(port=_free_port(), organization=file)
+        aws = stack.EmbeddedAws(port=stack.free_port(), organization=file)
         try:
             stack.build()
             aws.wait_until_ready(300)
@@ -193,13 +192,6 @@ def _processes(parent: int) -> Iterator[Process]:
                     yield Process(int(folder.name), function, int(line.split()[1]) / 1024, cpu)
         except (OSError, ValueError):
             continue  # It has ended, or is none.
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -664,7 +664,7 @@ def _lacks_role(row: dict[str, Any]) -> bool:
 
 
 def _put_member_role(seen: Seen, accounts: list[str]) -> tuple[str, ...]:
-    """The commands of README.md, step 2 for members and step 3 for the management account."""
+    """The commands of docs/deploy.md, step 2 for members and step 3 for the management account."""
     name = seen.parameter("AuditRoleName", "rootsweep-audit")
     repair: list[str] = []
     members = [id for id in accounts if id != seen.organization["MasterAccountId"]]

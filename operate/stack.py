@@ -94,7 +94,7 @@ class Aws:
             raise CommandError(
                 f"There is no Rootsweep stack called {self.stack_name} in account {self.account},"
                 f" {self.region}. Say where it is with --profile, --region and --stack-name, or"
-                " deploy it first (README.md)."
+                " deploy it first (docs/deploy.md)."
             )
         return self.found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -527,17 +526,10 @@ def embedded_aws(
     """
     file = tmp_path_factory.mktemp("organization") / "organization.yaml"
     file.write_text(yaml.safe_dump(organization, allow_unicode=True))
-    aws = stack.EmbeddedAws(port=free_port(), organization=file, parameters=parameters)
+    aws = stack.EmbeddedAws(port=stack.free_port(), organization=file, parameters=parameters)
     try:
         stack.build()
         aws.wait_until_ready()
         yield aws, load(file)
     finally:
         aws.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -305,7 +305,7 @@ def member_role(operator: Operator, account_id: str) -> None:
 
 
 def stack_set(operator: Operator) -> None:
-    """As step 2 of README.md makes it."""
+    """As step 2 of docs/deploy.md makes it."""
     ran = operator.runs(
         "aws cloudformation create-stack-set --stack-set-name rootsweep-audit-role"
         " --template-body file://member-role.yaml --capabilities CAPABILITY_NAMED_IAM"
@@ -423,7 +423,7 @@ def commands() -> list[str]:
     """The commands of the documents, in their order."""
     return [
         line
-        for name in ("README.md", "docs/operate.md", "docs/runbook.md")
+        for name in ("README.md", "docs/deploy.md", "docs/operate.md", "docs/runbook.md")
         for block in (stack.ROOT / name).read_text().split("```sh\n")[1:]
         for line in block.partition("```")[0].splitlines()
         if line.startswith("rootsweep ")

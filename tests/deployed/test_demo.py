@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from local import stack
 from tests.organizations import organization
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,12 +32,6 @@ def _demo(file: Path, port: int, auto: str = "approve") -> subprocess.CompletedP
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_every_account_and_case_of_a_random_organization_ends_as_its_file_says(
     tmp_path: Path,
 ) -> None:
@@ -45,7 +40,7 @@ def test_every_account_and_case_of_a_random_organization_ends_as_its_file_says(
     content = organization(accounts=80, with_keys=0.25, seed=seed)
     file.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
 
-    done = _demo(file, _free_port())
+    done = _demo(file, stack.free_port())
 
     assert done.returncode == 0, f"seed {seed}\n{done.stdout}\n{done.stderr}"
     assert "Every account and every case ended as expected." in done.stdout
@@ -67,7 +62,7 @@ def test_a_file_that_expects_something_else_fails_the_demo(tmp_path: Path) -> No
     content["accounts"][0].pop("audit_role", None)
     file.write_text(yaml.safe_dump(content))
 
-    done = _demo(file, _free_port())
+    done = _demo(file, stack.free_port())
 
     assert done.returncode == 1
     assert "is CLEAN (), expected UNKNOWN" in done.stdout
@@ -77,7 +72,7 @@ def test_a_broken_organization_file_is_one_clear_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text('management_account: "111111111111"\nsecurity_acount: "222222222222"\n')
 
-    done = _demo(file, _free_port())
+    done = _demo(file, stack.free_port())
 
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1

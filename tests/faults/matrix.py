@@ -19,7 +19,6 @@ from local import stack
 from local.faults import STATE_MACHINE, Kind
 from local.organization import load
 from tests.contract.shipped import invocations
-from tests.deployed.conftest import free_port
 
 from .scenarios import SCENARIOS, Rule, Story, live
 from .world import ORGANIZATION, PARAMETERS, World
@@ -140,7 +139,7 @@ def deployed() -> Iterator[World]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "organization.yaml"
             file.write_text(yaml.safe_dump(ORGANIZATION))
-            aws = stack.EmbeddedAws(port=free_port(), organization=file)
+            aws = stack.EmbeddedAws(port=stack.free_port(), organization=file)
             try:
                 stack.build()
                 aws.wait_until_ready()
