@@ -373,6 +373,8 @@ def list_page(
         for case in loaded
         if case.id in ids and (case.waits_for(visit.approver) or case.is_for_people_to_remove)
     ]
+    if not shown:
+        return show_past(visit, after="")[1]
     return messages.list_page(
         shown,
         approver=visit.approver,

@@ -22,6 +22,7 @@ from rootsweep.calls import CALLS
 
 BUCKET = os.environ["LOG_BUCKET"]
 METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
+NOT_TOLD = "failed to tell others of a change"
 logger = logging.getLogger()
 dynamodb = boto3.resource("dynamodb", config=CALLS)
 table = dynamodb.Table(os.environ["TABLE"])
@@ -51,18 +52,32 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     changed = [change["case"] for change in changes]
     decided = [case for case in changed if "answered" in case or "ended_at" in case]
     appended = write(decided) if decided else 0
+    # A stream of an older version does not say how a case was before.
+    tell([change for change in changes if change["before"] or change["is_new"]])
+    return {"appended": appended}
+
+
+def tell(changes: list[dict[str, Any]]) -> None:
+    """Tell others of changes. Raises nothing: the log goes on, and an alarm rings.
+
+    Of what could not be told now they can be told later, by `announce`.
+    """
+    entries = []
+    for change in changes:
+        with logs.about(case_id=change["case"]["case_id"]):
+            try:
+                for entry in entries_about([change]):
+                    told = json.loads(entry["Detail"])
+                    metrics.put_change(METRICS_NAMESPACE, told, now=datetime.now(UTC))
+                    entries.append(entry)
+            except Exception:
+                logger.exception(NOT_TOLD)
     try:
-        entries = entries_about(changes)
-        for entry in entries:
-            told = json.loads(entry["Detail"])
-            metrics.put_change(METRICS_NAMESPACE, told, now=datetime.now(UTC))
         announcements.put(events, entries)
     except Exception:
-        # Others can be told later, by `announce`. The log goes on, and an alarm rings.
-        for case_id in sorted({case["case_id"] for case in changed}):
+        for case_id in sorted({change["case"]["case_id"] for change in changes}):
             with logs.about(case_id=case_id):
-                logger.exception("failed to tell others of a change")
-    return {"appended": appended}
+                logger.exception(NOT_TOLD)
 
 
 def write(cases: list[dict[str, Any]]) -> int:
@@ -78,7 +93,10 @@ def write(cases: list[dict[str, Any]]) -> int:
 
 
 def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What records of the stream say: the item of a case, the item before, when, in which order."""
+    """What records of the stream say: the case, how it was or that it is new, when, in what order.
+
+    Cases are items of the table.
+    """
     value = TypeDeserializer().deserialize
 
     def item(image: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +106,7 @@ def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "case": item(record["dynamodb"]["NewImage"]),
             "before": item(record["dynamodb"].get("OldImage", {})),
+            "is_new": record["eventName"] == "INSERT",
             "id": record.get("eventID", ""),
             "sequence": record["dynamodb"].get("SequenceNumber", ""),
             "at": record["dynamodb"].get("ApproximateCreationDateTime"),
@@ -98,5 +117,6 @@ def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def entries_about(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """An event about each change that others are told of. Raises NewerItemError."""
-    entries = [announcements.entry(**change) for change in changes]
+    told = ({name: change[name] for name in change if name != "is_new"} for change in changes)
+    entries = [announcements.entry(**change) for change in told]
     return [entry for entry in entries if entry]

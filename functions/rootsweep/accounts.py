@@ -122,8 +122,13 @@ def list_accounts(
     paths = {id: _parents_from(account) for id, account in found.items()}
     if not all(paths.values()):
         units.read_on(organizations, paces)
-        known = units.parents_of_accounts(organizations, paces)
-        paths |= {id: parents for id, parents in known if id in paths and not paths[id]}
+        lost = {id for id, parents in paths.items() if not parents}
+        for id, parents in units.parents_of_accounts(organizations, paces):
+            if id in lost:
+                paths[id] = parents
+                lost.remove(id)
+            if not lost:
+                break
     accounts = [
         Account(
             id=id,

@@ -62,7 +62,8 @@ def entry(
     made = {
         "Source": SOURCE,
         "DetailType": DETAIL_TYPE,
-        "Detail": json.dumps(detail),
+        # An entry has at most 256 KB, and ASCII makes twelve bytes of a sign that has four.
+        "Detail": json.dumps(detail, ensure_ascii=False),
         "Resources": [now["execution_arn"]],
     }
     return made if at is None else {**made, "Time": datetime.fromtimestamp(at, UTC)}

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.conditions import Attr, ConditionExpressionBuilder, Key
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
@@ -1086,17 +1086,17 @@ def _update_open(
     condition = Attr("pk").exists() & Attr("ended_at").not_exists() & known
     if extra is not None:
         condition &= extra
+    # By a builder of its own: that of a table is one for all threads, and each call resets it.
+    built = ConditionExpressionBuilder().build_expression(condition)
     request: dict[str, Any] = {
         "Key": case_key(case_id),
         "UpdateExpression": update,
-        "ConditionExpression": condition,
+        "ConditionExpression": built.condition_expression,
+        "ExpressionAttributeNames": built.attribute_name_placeholders | (names or {}),
+        "ExpressionAttributeValues": built.attribute_value_placeholders | values,
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-    if values:
-        request["ExpressionAttributeValues"] = values
-    if names:
-        request["ExpressionAttributeNames"] = names
     try:
         return Case.from_item(table.update_item(**request)["Attributes"])
     except ClientError as error:

@@ -396,18 +396,18 @@ class Deployed:
             for event in page["events"]
         ]
 
-    def reports(self) -> list[str]:
-        """All files of all sweeps, and of the decision log, as they are."""
+    def reports(self) -> dict[str, str]:
+        """All files of all sweeps, and of the decision log, as they are, by their keys."""
         s3 = self.stack.client("s3")
         pages = s3.get_paginator("list_objects_v2").paginate
-        return [
-            s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().decode()
+        return {
+            entry["Key"]: s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().decode()
             for bucket in (
                 self.stack.outputs[f"{name}Bucket"] for name in ("Report", "DecisionLog")
             )
             for page in pages(Bucket=bucket)
             for entry in page.get("Contents", [])
-        ]
+        }
 
     def alerts(self) -> list[str]:
         """What the security team has been told since the beginning."""

@@ -1003,6 +1003,23 @@ def test_a_full_page_leads_to_another_only_if_there_is_one(table: Any, number: i
     assert not [link for link in second.links if link.startswith("?after=")]
 
 
+@pytest.mark.usefixtures("three")
+def test_a_list_of_which_all_was_decided_this_very_moment_is_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load_many = cases.load_many
+
+    def late(dynamodb: Any, table: Any, ids: Any) -> list[Case]:
+        return [replace(case, decided="YES") for case in load_many(dynamodb, table, ids)]
+
+    monkeypatch.setattr(cases, "load_many", late)
+    reply = reply_to(an_event("GET"))
+
+    assert reply.status == 200
+    assert "<form" not in reply.page
+    assert '<a href="?">' in reply.page
+
+
 @pytest.mark.parametrize("after", ["9", "\uffff", "0", " ", "<script>", "x" * 5000], ids=ascii)
 def test_a_place_in_the_list_that_is_none_shows_the_list_all_the_same(
     three: list[Case], after: str

@@ -1730,3 +1730,20 @@ def test_a_case_that_asked_very_many_ends_all_the_same(table: Any) -> None:
     ended = [item for item in contents(table) if item["sk"].startswith("REQUEST#")]
     assert len(ended) == 121
     assert all("ended_at" in item for item in ended)
+
+
+def test_conditions_of_several_threads_are_not_mixed_up(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder of a table counts its placeholders for all threads, anew with each call."""
+    case = a_waiting_case(table)
+    sent: list[Any] = []
+    update = table.update_item
+    monkeypatch.setattr(table, "update_item", lambda **given: sent.append(given) or update(**given))
+
+    cases.wake(table, case_id=case.id)
+
+    [request] = sent
+    assert isinstance(request["ConditionExpression"], str)
+    names = request["ExpressionAttributeNames"].values()
+    assert {"pk", "ended_at", "schema"} < set(names)

@@ -29,10 +29,10 @@ CASE = "333333333333-20260304T050607Z"
 
 
 def stream(*items: dict[str, Any]) -> dict[str, Any]:
-    """What Lambda hands over when these items have changed."""
+    """What Lambda hands over when these items are new."""
     value = TypeSerializer().serialize
     images = [{name: value(item[name]) for name in item} for item in items]
-    return {"Records": [{"eventName": "MODIFY", "dynamodb": {"NewImage": each}} for each in images]}
+    return {"Records": [{"eventName": "INSERT", "dynamodb": {"NewImage": each}} for each in images]}
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_others_are_told_what_changed_and_only_that(
     waits_for_the_next_mail = {**before, "next_mail_at": "2026-03-09T05:06:07Z"}
     cases.decide(table, case=case, decision=a_decision(case))
     [record] = stream(item_of(table, case))["Records"]
-    record |= {"eventID": "1a2b"}
+    record |= {"eventID": "1a2b", "eventName": "MODIFY"}
     record["dynamodb"] |= {
         "OldImage": stream(before)["Records"][0]["dynamodb"]["NewImage"],
         "SequenceNumber": "4421584500000000017450439091",
@@ -183,6 +183,36 @@ def test_whoever_cannot_be_told_holds_up_no_decision(
     [told] = caplog.records
     assert vars(told)["case_id"] == case.id
     assert told.getMessage() == "failed to tell others of a change"
+
+
+def test_a_change_that_is_not_understood_is_the_only_one_that_is_not_told(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    bus: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good, bad = a_waiting_case(table), a_waiting_case(table, id="333333333334")
+    newer = {**item_of(table, bad), "schema": 1000}
+
+    log_decisions.handler(stream(newer, item_of(table, good)), None)
+
+    [entry] = bus
+    assert json.loads(entry["Detail"])["case_id"] == good.id
+    [told] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert vars(told)["case_id"] == bad.id
+
+
+def test_a_stream_that_does_not_say_how_a_case_was_tells_nobody(
+    table: Any,
+    log: Any,  # noqa: ARG001
+    bus: list[dict[str, Any]],
+) -> None:
+    event = stream(item_of(table, a_waiting_case(table)))
+    event["Records"][0]["eventName"] = "MODIFY"
+
+    log_decisions.handler(event, None)
+
+    assert bus == []
 
 
 def test_others_can_be_told_again_by_the_ids_of_cases(
