@@ -740,7 +740,7 @@ def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
     line = re.search(r'\$\.message = "([^"*]+)\*"', pattern)
     assert line
     assert f'log.exception("{line[1]}")' in (FUNCTIONS / "rootsweep" / "logs.py").read_text()
-    assert f'logger.exception("{line[1]} ' in (FUNCTIONS / "log_decisions.py").read_text()
+    assert f'NOT_TOLD = "{line[1]} ' in (FUNCTIONS / "log_decisions.py").read_text()
     # Lambda's own lines are INFO at the least, which is what it logs if nobody says otherwise.
     assert "SystemLogLevel" not in template()["Globals"]["Function"]["LoggingConfig"]
 
