@@ -6,6 +6,7 @@ It looks, and it starts sweeps; it decides and deletes nothing.
 from __future__ import annotations
 
 import sys
+import uuid
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from rich.progress import (
 )
 
 from operate import cases, doctor, reports, sweep, terminal
-from operate.stack import Aws, CommandError
+from operate.stack import DEFAULT_NAME, Aws, CommandError
 from rootsweep.cases import Outcome
 from rootsweep.errors import InvalidSweepInputError
 from rootsweep.root_access import reason
@@ -78,7 +79,7 @@ def _in_words(error: Exception) -> str:
 def on_a_stack(command: Callable[..., int]) -> Callable[..., int]:
     """The options that every command has; the command gets `aws` and `as_json` for them."""
 
-    @click.option("--stack-name", default="rootsweep", show_default=True, help="The stack's name.")
+    @click.option("--stack-name", default=DEFAULT_NAME, show_default=True, help="The stack's name.")
     @click.option("--region", help="The Region of the stack; as the AWS CLI has it.")
     @click.option("--profile", help="The profile to sign in with; as the AWS CLI has it.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
@@ -160,7 +161,8 @@ def sweep_command(
       rootsweep sweep --organizational-unit ou-ab12-cdefgh34 --no-wait --json
 
     Exit codes: 0 the sweep has SUCCEEDED and no account is UNKNOWN (with --no-wait: it has
-    started); 1 it has not, or one is; 2 it was not started; 130 after Ctrl-C.
+    started); 1 it has not, or one is, or AWS no longer said how it goes; 2 it was not started; 130
+    after Ctrl-C.
     """
     given = {"accounts": list(accounts), "organizational_units": list(units)}
     try:
@@ -169,7 +171,8 @@ def sweep_command(
         )
     except InvalidSweepInputError as error:
         raise click.UsageError(plain(error)) from error
-    execution = sweep.start(aws, request)
+    # A name like those that Step Functions gives itself.
+    execution, id = sweep.start(aws, request, name=str(uuid.uuid4()))
     said = terminal.said()
     if not wait:
         if as_json:
@@ -186,6 +189,7 @@ def sweep_command(
         TextColumn("batches"),
         TimeElapsedColumn(),
     )
+    in_report = aws.again(f"report {id}")
     try:
         with Progress(*columns, console=said, transient=True, disable=not said.is_terminal) as bar:
             line = bar.add_task("Starting", total=None)
@@ -196,14 +200,23 @@ def sweep_command(
                     line, description=seen.state or "Starting", completed=seen.checked, total=total
                 )
 
-            described = sweep.follow(aws, execution, see)
+            described = sweep.follow(aws, execution, see if said.is_terminal else None)
     except KeyboardInterrupt:
-        said.print("The sweep goes on without you. Its result will be in: rootsweep report")
+        said.print(
+            f"The sweep goes on without you. Its result will be in: {in_report}", soft_wrap=True
+        )
         return INTERRUPTED
+    except (BotoCoreError, ClientError) as error:
+        said.print(
+            f"rootsweep: {plain(_in_words(error), 2000)} Whether the sweep has ended could not be"
+            f" seen; it goes on: {execution}. Its result will be in: {in_report}",
+            soft_wrap=True,
+        )
+        return FINDING
     if as_json:
         terminal.print_json(sweep.result(described))
     else:
-        sweep.show(described, terminal.printed())
+        sweep.show(aws, described, terminal.printed())
     return FINE if sweep.is_complete(described) else FINDING
 
 

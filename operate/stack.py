@@ -21,6 +21,9 @@ CALLS = Config(
 )
 
 
+DEFAULT_NAME = "rootsweep"
+
+
 class CommandError(Exception):
     """When a command cannot do what it was asked for; the message is for people."""
 
@@ -54,6 +57,12 @@ class Aws:
         self._session = boto3.Session(profile_name=profile, region_name=region)
         self.client = cache(self._client)
         self.region: str = self.client("cloudformation").meta.region_name
+
+    def again(self, command: str) -> str:
+        """A command of `rootsweep` about the same stack, as the caller would have to type it."""
+        named = f" --stack-name {shlex.quote(self.stack_name)}"
+        name = "" if self.stack_name == DEFAULT_NAME else named
+        return f"rootsweep {command}{name}{self.options}"
 
     def _client(self, service: str) -> Any:
         session: Any = self._session

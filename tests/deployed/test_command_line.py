@@ -10,12 +10,14 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import boto3
 import httpx
@@ -504,7 +506,7 @@ def test_no_token_is_shown(operator: Operator) -> None:
 
 
 def test_ctrl_c_leaves_the_sweep_running(operator: Operator) -> None:
-    with patch("operate.sweep._look", side_effect=KeyboardInterrupt):
+    with patch("operate.sweep.time", SimpleNamespace(sleep=Mock(side_effect=KeyboardInterrupt))):
         ran = operator.runs(f"rootsweep sweep --account {CLEAN} --detect-only")
 
     assert ran.code == 130
@@ -513,6 +515,11 @@ def test_ctrl_c_leaves_the_sweep_running(operator: Operator) -> None:
         stateMachineArn=operator.stack.outputs["SweepStateMachineArn"], maxResults=1
     )["executions"]
     assert listed[0]["status"] in ("RUNNING", "SUCCEEDED")
+    [id] = re.findall(r"rootsweep report (\S+)", ran.err)
+    report = Deployed.until(
+        lambda: operator.runs(f"rootsweep report {id} --json").out, "the report of that sweep"
+    )
+    assert [row["id"] for row in json.loads(report)["accounts"]] == [CLEAN]
 
 
 def test_ended_cases_are_found_without_a_scan(operator: Operator) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock, patch
 
 import pytest
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from operate import cli, doctor, policies, preconditions, sweep
 from operate.policies import Verdict
 from operate.preconditions import State
-from operate.stack import Stack
+from operate.stack import Aws, Stack
+from rootsweep.sweeps import SweepRequest
 
 from .builders import an_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EVERY_ROOT = "arn:aws:iam::*:root"
 SPARED = {"Null": {"aws:AssumedRoot": "true"}}
@@ -261,3 +266,104 @@ def test_why_a_sweep_failed_is_said_in_the_words_of_the_function(
     cause: str | None, said: str
 ) -> None:
     assert sweep.cause({"cause": cause}) == said
+
+
+# -- a sweep that is followed ---------------------------------------------------------------------
+
+ARN = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:1"
+STARTED = datetime(2026, 11, 22, 6, tzinfo=UTC)
+
+
+def states(**more: Any) -> Mock:
+    """Step Functions, in which a sweep has ended at the 7th look; one of its Map Runs has before."""
+    counts = {"total": 5, "pending": 1, "running": 1}
+    client = Mock()
+    client.start_execution.return_value = {"executionArn": ARN, "startDate": STARTED}
+    output = {"sweep_id": "s", "accounts": {"unknown": 0}}
+    running = {"executionArn": ARN, "status": "RUNNING"}
+    ended = running | {"status": "SUCCEEDED", "output": json.dumps(output)}
+    client.describe_execution.side_effect = [running] * 6 + [ended]
+    client.list_map_runs.return_value = {"mapRuns": [{"mapRunArn": "ended"}, {"mapRunArn": "on"}]}
+    client.describe_map_run.side_effect = lambda **given: {
+        "status": "SUCCEEDED" if given["mapRunArn"] == "ended" else "RUNNING",
+        "itemCounts": counts,
+    }
+    entered = {"stateEnteredEventDetails": {"name": "Check accounts"}}
+    client.get_execution_history.return_value = {"events": [{}, entered]}
+    client.configure_mock(**more)
+    return client
+
+
+def following(client: Mock) -> Any:
+    aws: Any = Aws(stack_name="mine", profile=None, region="eu-west-1")
+    aws.client = lambda _: client
+    outputs = {"SweepStateMachineArn": "machine", "TableName": "table"}
+    aws.found = Stack("mine", "CREATE_COMPLETE", outputs, {})
+    return aws
+
+
+@pytest.fixture
+def at_once() -> Iterator[None]:
+    with patch("operate.sweep.time", Mock()):
+        yield
+
+
+@pytest.mark.usefixtures("at_once")
+def test_map_runs_that_have_ended_are_asked_for_once() -> None:
+    client = states()
+    shown: list[sweep.Seen] = []
+
+    sweep.follow(following(client), ARN, shown.append)
+
+    asked = [call.kwargs["mapRunArn"] for call in client.describe_map_run.call_args_list]
+    assert asked == ["ended", "on", "on", "on"]
+    assert set(shown) == {sweep.Seen("Check accounts", checked=6, batches=10)}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_progress_that_nobody_sees_is_not_asked_for() -> None:
+    client = states()
+
+    sweep.follow(following(client), ARN)
+
+    assert client.list_map_runs.call_count == client.describe_map_run.call_count == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_progress_that_is_not_told_does_not_end_the_waiting() -> None:
+    throttled = an_error("ThrottlingException", "DescribeMapRun")
+    client = states(**{"describe_map_run.side_effect": throttled})
+
+    assert sweep.follow(following(client), ARN, Mock())["status"] == "SUCCEEDED"
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (an_error("ExpiredTokenException", "DescribeExecution"), "Sign in again"),
+        (EndpointConnectionError(endpoint_url="https://states"), "Could not connect"),
+    ],
+)
+def test_a_sweep_that_is_lost_sight_of_is_not_called_one_that_was_not_started(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = following(states(**{"describe_execution.side_effect": error}))
+    with patch("operate.cli.Aws", return_value=aws), pytest.raises(SystemExit) as ended:
+        cli.main(["sweep"])
+
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    id = sweep.sweep_id(ARN, STARTED)
+    assert said in told
+    assert f"it goes on: {ARN}" in told
+    assert f"rootsweep report {id} --stack-name mine --region eu-west-1" in told
+
+
+def test_a_call_that_is_repeated_starts_no_second_sweep() -> None:
+    client = states()
+
+    started = sweep.start(following(client), SweepRequest(detect_only=True), name="once")
+
+    assert client.start_execution.call_args.kwargs["name"] == "once"
+    assert started.sweep_id.startswith("20261122T060000Z-")
