@@ -100,9 +100,16 @@ def show(aws: Aws, results: dict[str, Result], console: Console) -> None:
 
 
 def _commands(aws: Aws, result: Result) -> list[str]:
-    """The repair, with the profile and the Region that the caller gave for the security account."""
-    more = aws.options if result.where == Where.SECURITY else ""
-    return [command + more for command in result.repair]
+    """The repair, with the profile and the Region that the caller gave for the security account.
+
+    In the management account, stacks and StackSets are in the Region of the stack.
+    """
+    if result.where == Where.SECURITY:
+        return [command + aws.options for command in result.repair]
+    return [
+        f"{command} --region {aws.region}" if command.startswith("aws cloudformation ") else command
+        for command in result.repair
+    ]
 
 
 def _look(check: Check, seen: Seen) -> Result | None:

@@ -35,15 +35,26 @@ _SCP = "SERVICE_CONTROL_POLICY"
 # Cases, the page and the table's streams run beside the batches of a sweep.
 FUNCTIONS_BESIDE_BATCHES = 10
 FEWEST_MAILS = 100
-SES_PRODUCTION = (
-    "aws sesv2 put-account-details --production-access-enabled --mail-type TRANSACTIONAL"
-    " --website-url https://example.com"
-    " --use-case-description 'Approval mails to owners of AWS accounts'"
-)
 # Service Quotas knows them by these: concurrent executions of Lambda; mails of SES in 24 hours.
 LAMBDA_QUOTA = ("lambda", "L-B99A9384")
 SES_QUOTA = ("ses", "L-804C8AE8")
-SCHEDULE = "sam deploy --stack-name {} --parameter-overrides ScheduleState=ENABLED"
+STACK_IS_FINE = (
+    "CREATE_COMPLETE",
+    "IMPORT_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+)
+# It changes, or it is what it was before a change that failed.
+STACK_WORKS = (
+    "CREATE_IN_PROGRESS",
+    "IMPORT_IN_PROGRESS",
+    "IMPORT_ROLLBACK_COMPLETE",
+    "IMPORT_ROLLBACK_IN_PROGRESS",
+    "UPDATE_IN_PROGRESS",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_ROLLBACK_IN_PROGRESS",
+)
 MOST_NAMED = 10
 # Where the role is missing in more accounts, it is put into all of them.
 MOST_TARGETS = 50
@@ -199,7 +210,8 @@ def all_features(seen: Seen) -> Result:
     return Result(
         State.BROKEN,
         "The organization has only consolidated billing. Every account that was invited has to"
-        " agree to all features, too.",
+        " agree to all features, too; then the management account finishes it with `aws"
+        " organizations accept-handshake` and the id of the handshake that this begins.",
         ("aws organizations enable-all-features",),
         Where.MANAGEMENT,
     )
@@ -209,13 +221,10 @@ def trusted_access(seen: Seen) -> Result:
     if seen.iam_features == NO_TRUST:
         return Result(
             State.BROKEN,
-            "IAM has no trusted access to the organization, so it opens no root sessions. It can be"
-            " off only where no account administers IAM by delegation, so this one has to be"
-            " registered again.",
-            (
-                f"aws organizations enable-aws-service-access --service-principal {IAM}",
-                *_register(seen, IAM),
-            ),
+            f"{_if_security(seen)}IAM has no trusted access to the organization, so it opens no"
+            " root sessions. It can be off only where no account administers IAM by delegation, so"
+            " this one has to be registered again.",
+            _register(seen, IAM),
             Where.MANAGEMENT,
         )
     return Result(State.FINE, "IAM has trusted access to the organization.")
@@ -225,8 +234,8 @@ def delegated_administrator(seen: Seen) -> Result:
     if isinstance(seen.iam_features, str):
         return Result(
             State.BROKEN,
-            f"Account {seen.aws.account} is no delegated administrator for IAM: it opens no root"
-            " sessions and may not list the accounts.",
+            f"{_if_security(seen)}Account {seen.aws.account} is no delegated administrator for IAM:"
+            " it opens no root sessions and may not list the accounts.",
             _register(seen, IAM),
             Where.MANAGEMENT,
         )
@@ -257,12 +266,9 @@ def security_contacts(seen: Seen) -> Result:
         return Result(State.FINE, "The SECURITY contacts of the accounts can be read.")
     return Result(
         State.NOTE,
-        "The SECURITY contacts of the accounts cannot be read: only tags, DefaultApprover and"
-        " SecondApprover say who is asked.",
-        (
-            f"aws organizations enable-aws-service-access --service-principal {ACCOUNT_MANAGEMENT}",
-            *_register(seen, ACCOUNT_MANAGEMENT),
-        ),
+        f"{_if_security(seen)}The SECURITY contacts of the accounts cannot be read: only tags,"
+        " DefaultApprover and SecondApprover say who is asked.",
+        _register(seen, ACCOUNT_MANAGEMENT),
         Where.MANAGEMENT,
     )
 
@@ -449,15 +455,20 @@ def stack_status(seen: Seen) -> Result | None:
     if seen.aws.found is None:
         return None
     status = seen.aws.found.status
-    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
+    if status in STACK_IS_FINE:
         return Result(State.FINE, f"The stack is {status}.")
-    if status.endswith("IN_PROGRESS") or status == "UPDATE_ROLLBACK_COMPLETE":
+    if status in STACK_WORKS:
         return Result(State.NOTE, f"The stack is {status}.")
-    return Result(
-        State.BROKEN,
-        f"The stack is {status}; its events say why:",
-        (f"aws cloudformation describe-stack-events --stack-name {seen.aws.stack_name}",),
-    )
+    name = shlex.quote(seen.aws.stack_name)
+    events = f"aws cloudformation describe-stack-events --stack-name {name}"
+    if status == "ROLLBACK_COMPLETE":  # It cannot be updated (User Guide, "Stack status codes").
+        return Result(
+            State.BROKEN,
+            f"The stack is {status}: it was not made, and can only be deleted. Its events say why;"
+            " then deploy it anew (docs/deploy.md, step 5).",
+            (events, f"aws cloudformation delete-stack --stack-name {name}"),
+        )
+    return Result(State.BROKEN, f"The stack is {status}; its events say why:", (events,))
 
 
 def alert_topic(seen: Seen) -> Result | None:
@@ -475,7 +486,7 @@ def alert_topic(seen: Seen) -> Result | None:
     confirmed = [each for each in found if each["SubscriptionArn"].startswith("arn:")]
     if confirmed:
         return Result(State.FINE, f"{len(confirmed)} get the alerts.")
-    address = seen.stack.parameters.get("AlertAddress") or "security@example.com"
+    address = seen.stack.parameters.get("AlertAddress")
     return Result(
         State.BROKEN,
         "Nobody gets the alerts"
@@ -483,7 +494,8 @@ def alert_topic(seen: Seen) -> Result | None:
         (
             (
                 f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint"
-                f" {shlex.quote(address)}"
+                # No shell runs it before somebody has said which.
+                f" {shlex.quote(address) if address else '<address>'}"
             ),
         ),
     )
@@ -538,7 +550,7 @@ def schedule(seen: Seen) -> Result | None:
     return Result(
         State.NOTE,
         "No sweep starts by itself.",
-        (SCHEDULE.format(seen.aws.stack_name),),
+        (_with_parameter(seen.stack, "ScheduleState", "ENABLED"),),
     )
 
 
@@ -582,8 +594,11 @@ def member_role(seen: Seen) -> Result | None:
         return Result(State.FINE, "The last sweep could assume the audit role in every account.")
     return Result(
         State.BROKEN,
-        f"The last sweep could not assume the audit role in {_some(lacking)}. Put it there, and"
-        " sweep again.",
+        f"The last sweep could not assume the audit role in {_some(lacking)}: it is not there, or"
+        " it trusts another account, stack or path of roles. Put it there, and sweep again. Without"
+        " a StackSet rootsweep-audit-role yet: docs/deploy.md, step 2. Where list-stack-instances"
+        " has it as CURRENT: give the StackSet the right parameters with update-stack-set, or, if"
+        " they are right, delete the instances and create them anew.",
         _put_member_role(seen, lacking),
         Where.MANAGEMENT,
     )
@@ -592,12 +607,36 @@ def member_role(seen: Seen) -> Result | None:
 # -- what they share ------------------------------------------------------------------------------
 
 
+def _if_security(seen: Seen) -> str:
+    """Before there is a stack, any account may be the wrong one to hand powers to."""
+    return "" if seen.aws.found else f"If this is the security account ({seen.aws.account}): "
+
+
 def _register(seen: Seen, service: str) -> tuple[str, ...]:
+    """A delegated administrator needs trusted access, which can be given again and again."""
     return (
+        f"aws organizations enable-aws-service-access --service-principal {service}",
         (
             "aws organizations register-delegated-administrator"
             f" --service-principal {service} --account-id {seen.aws.account}"
         ),
+    )
+
+
+def _with_parameter(stack: Stack, name: str, value: str) -> str:
+    """An update of nothing but a parameter: no other code than that which runs is deployed.
+
+    AWS::Serverless has to be allowed to expand the template (API reference, UpdateStack).
+    """
+    kept = [
+        f"ParameterKey={each},UsePreviousValue=true"
+        for each in sorted(stack.parameters)
+        if each != name
+    ]
+    return (
+        f"aws cloudformation update-stack --stack-name {shlex.quote(stack.name)}"
+        " --use-previous-template --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"
+        f" --parameters ParameterKey={name},ParameterValue={value} {' '.join(kept)}"
     )
 
 
@@ -673,7 +712,8 @@ def _put_member_role(seen: Seen, accounts: list[str]) -> tuple[str, ...]:
         repair.append(
             "aws cloudformation create-stack-instances --stack-set-name rootsweep-audit-role"
             f" --deployment-targets {only if len(members) <= MOST_TARGETS else ''}"
-            f"OrganizationalUnitIds={seen.root_id} --regions us-east-1"
+            f"OrganizationalUnitIds={seen.root_id} --regions us-east-1 --operation-preferences"
+            " MaxConcurrentPercentage=100,FailureTolerancePercentage=100"
         )
     if len(members) < len(accounts):
         values = [
@@ -703,7 +743,7 @@ CHECKS = (
         "sts:GetCallerIdentity, organizations:DescribeOrganization",
     ),
     Check("all-features", all_features, "organizations:DescribeOrganization", "account"),
-    Check("trusted-access", trusted_access, "iam:ListOrganizationsFeatures", "account"),
+    Check("trusted-access", trusted_access, "iam:ListOrganizationsFeatures", "all-features"),
     Check(
         "delegated-administrator",
         delegated_administrator,

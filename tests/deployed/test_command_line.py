@@ -24,7 +24,8 @@ import httpx
 import pytest
 
 from local import stack
-from operate import cli
+from operate import cli, preconditions
+from operate.stack import Stack
 
 from .conftest import (
     MANAGEMENT_ACCOUNT,
@@ -385,6 +386,36 @@ def test_doctor_names_what_is_broken_and_its_repair_repairs_it(
     if name == "member-role":
         assert operator.runs("rootsweep sweep --detect-only").code == 0
     assert operator.named() == {}
+
+
+def test_the_schedule_is_enabled_with_the_code_that_runs(operator: Operator) -> None:
+    as_it_was = operator.client("cloudformation").get_template(StackName="rootsweep")
+    kept = preconditions._with_parameter(
+        Stack("rootsweep", "", {}, parameters(operator)), "ScheduleState", "DISABLED"
+    )
+    assert operator.runs(kept).code == 0
+    updated(operator)
+
+    found = operator.named()
+
+    assert {each: check["state"] for each, check in found.items()} == {"schedule": "NOTE"}
+    operator.repairs(found["schedule"])
+    updated(operator)
+    assert operator.named() == {}
+    assert parameters(operator)["MailWindowSeconds"] == "0"
+    now = operator.client("cloudformation").get_template(StackName="rootsweep")
+    assert now["TemplateBody"] == as_it_was["TemplateBody"]
+
+
+def parameters(operator: Operator) -> dict[str, str]:
+    [found] = operator.client("cloudformation").describe_stacks(StackName="rootsweep")["Stacks"]
+    return {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
+
+
+def updated(operator: Operator) -> None:
+    operator.client("cloudformation").get_waiter("stack_update_complete").wait(
+        StackName="rootsweep", WaiterConfig={"Delay": 1}
+    )
 
 
 def test_who_comes_with_the_management_account_is_sent_away(operator: Operator) -> None:

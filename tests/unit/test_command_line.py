@@ -117,11 +117,20 @@ def test_a_policy_spares_root_sessions_and_nothing_else(statement: dict[str, Any
 def seen(**answers: dict[str, Any]) -> preconditions.Seen:
     """What doctor looks at, where AWS gives these answers, by operation."""
     client = SimpleNamespace(
-        **{name: lambda answer=answer: answer for name, answer in answers.items()}
+        **{name: lambda answer=answer, **_: answer for name, answer in answers.items()}
     )
     stack = Stack("rootsweep", "CREATE_COMPLETE", {}, {"MaxConcurrentBatches": "30"})
-    aws: Any = SimpleNamespace(client=lambda _: client, found=stack, stack_name="rootsweep")
+    aws: Any = SimpleNamespace(
+        client=lambda _: client, found=stack, stack_name="rootsweep", account="222222222222"
+    )
     return preconditions.Seen(aws, sender="")
+
+
+def deployed(looked: preconditions.Seen, **parameters: str) -> preconditions.Seen:
+    """The same with a stack that was made to the end."""
+    outputs = {"AlertTopicArn": "arn:topic", "SweepStateMachineArn": "arn:machine"}
+    looked.aws.found = Stack("rootsweep", "CREATE_COMPLETE", outputs, parameters)
+    return looked
 
 
 def quota(most: float, sent: float) -> dict[str, Any]:
@@ -159,10 +168,17 @@ def test_lambda_has_to_have_room_for_the_batches_and_more(free: int, state: Stat
     ("status", "state"),
     [
         ("UPDATE_COMPLETE", State.FINE),
+        ("IMPORT_COMPLETE", State.FINE),
+        ("CREATE_IN_PROGRESS", State.NOTE),
         ("UPDATE_IN_PROGRESS", State.NOTE),
+        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", State.NOTE),
         ("UPDATE_ROLLBACK_COMPLETE", State.NOTE),
         ("UPDATE_ROLLBACK_FAILED", State.BROKEN),
         ("ROLLBACK_COMPLETE", State.BROKEN),
+        ("ROLLBACK_IN_PROGRESS", State.BROKEN),
+        ("REVIEW_IN_PROGRESS", State.BROKEN),
+        ("DELETE_IN_PROGRESS", State.BROKEN),
+        ("DELETE_FAILED", State.BROKEN),
     ],
 )
 def test_a_stack_that_failed_is_broken(status: str, state: State) -> None:
@@ -173,6 +189,8 @@ def test_a_stack_that_failed_is_broken(status: str, state: State) -> None:
 
     assert found is not None
     assert found.state == state
+    # Such a stack cannot be updated.
+    assert any("delete-stack" in each for each in found.repair) == (status == "ROLLBACK_COMPLETE")
 
 
 def test_a_stack_that_was_never_made_is_the_only_thing_named() -> None:
@@ -226,6 +244,110 @@ def test_an_answer_that_is_not_understood_is_unknown() -> None:
     assert (found.state, "not understood" in found.detail) == (State.UNKNOWN, True)
 
 
+def test_the_schedule_is_enabled_without_deploying_other_code() -> None:
+    looked = deployed(
+        seen(get_schedule={"State": "DISABLED"}), ScheduleState="DISABLED", SenderAddress="a@b.c"
+    )
+    looked.aws.resource = lambda _: "Schedule-1"
+
+    found = preconditions.schedule(looked)
+
+    assert found is not None
+    [repair] = found.repair
+    assert repair == (
+        "aws cloudformation update-stack --stack-name rootsweep --use-previous-template"
+        " --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --parameters"
+        " ParameterKey=ScheduleState,ParameterValue=ENABLED"
+        " ParameterKey=SenderAddress,UsePreviousValue=true"
+    )
+
+
+def lacking_role(*ids: str) -> preconditions.Result:
+    """What doctor makes of a sweep that could not assume the audit role in these accounts."""
+    looked = deployed(seen(list_roots={"Roots": [{"Id": "r-ab12"}]}), ScanAccess="MemberRole")
+    reason = "AssumeRole: AccessDenied: no"
+    looked.last_rows = [{"id": id, "state": "UNKNOWN", "reason": reason} for id in ids]
+    looked.organization = {"MasterAccountId": "111111111111"}
+    found = preconditions.member_role(looked)
+    assert found is not None
+    return found
+
+
+def test_one_account_that_fails_keeps_no_other_from_its_audit_role() -> None:
+    [repair] = lacking_role("333333333333", "444444444444").repair
+
+    assert repair.endswith(
+        " --operation-preferences MaxConcurrentPercentage=100,FailureTolerancePercentage=100"
+    )
+
+
+def test_a_role_that_may_not_be_assumed_need_not_be_missing() -> None:
+    detail = lacking_role("333333333333").detail
+
+    for said in ("not there", "trusts another", "docs/deploy.md, step 2", "update-stack-set"):
+        assert said in detail
+
+
+def test_stacks_of_the_management_account_are_in_the_region_of_the_stack() -> None:
+    aws = Aws(stack_name="rootsweep", profile=None, region="eu-west-1")
+    aws.options = " --profile security"
+
+    of_members, of_management = doctor._commands(aws, lacking_role("333333333333", "111111111111"))
+
+    assert of_members.endswith(" --region eu-west-1")
+    assert of_management.endswith(" --region eu-west-1")
+    assert "--profile" not in of_members + of_management
+    elsewhere = preconditions.Result(State.NOTE, "", ("aws iam x",), preconditions.Where.MANAGEMENT)
+    assert doctor._commands(aws, elsewhere) == ["aws iam x"]
+
+
+def test_no_account_gets_powers_before_somebody_says_that_it_is_the_security_account() -> None:
+    looked = seen()
+    looked.iam_features = preconditions.NO_DELEGATE
+
+    assert "If this is" not in preconditions.delegated_administrator(looked).detail
+    looked.aws.found = None
+    found = preconditions.delegated_administrator(looked)
+    assert found.detail.startswith("If this is the security account (222222222222): ")
+
+
+def test_a_delegated_administrator_is_registered_after_access_was_given() -> None:
+    looked = seen()
+    looked.iam_features = preconditions.NO_DELEGATE
+
+    access, registration = preconditions.delegated_administrator(looked).repair
+
+    assert "enable-aws-service-access --service-principal iam.amazonaws.com" in access
+    assert "register-delegated-administrator" in registration
+
+
+def test_with_consolidated_billing_only_that_is_named() -> None:
+    def describe() -> Any:
+        organization = {"MasterAccountId": "111111111111", "FeatureSet": "CONSOLIDATED_BILLING"}
+        return {"Organization": organization}
+
+    client = SimpleNamespace(describe_organization=describe)
+    aws: Any = SimpleNamespace(client=lambda _: client, found=None, account="222222222222")
+    with patch.object(doctor, "CHECKS", doctor.CHECKS[:4]):
+        results = doctor.examine(aws, sender="")
+
+    assert [found.state for found in results.values()] == ["FINE", "BROKEN", "WAITS", "WAITS"]
+    assert "accept-handshake" in results["all-features"].detail
+
+
+def test_an_address_that_nobody_gave_gets_no_alerts() -> None:
+    page = {"Subscriptions": []}
+    pages = SimpleNamespace(paginate=lambda **_: [page])
+    looked = deployed(seen())
+    looked.aws.client = lambda _: SimpleNamespace(get_paginator=lambda _: pages)
+
+    found = preconditions.alert_topic(looked)
+
+    assert found is not None
+    # A shell takes it for a file to read from.
+    assert found.repair[0].endswith(" --notification-endpoint <address>")
+
+
 def test_each_check_comes_after_the_one_that_it_needs() -> None:
     names = [check.name for check in doctor.CHECKS]
 
@@ -275,7 +397,7 @@ STARTED = datetime(2026, 11, 22, 6, tzinfo=UTC)
 
 
 def states(**more: Any) -> Mock:
-    """Step Functions, in which a sweep has ended at the 7th look; one of its Map Runs has before."""
+    """Step Functions, in which a sweep ends at the 7th look; one of its Map Runs has before."""
     counts = {"total": 5, "pending": 1, "running": 1}
     client = Mock()
     client.start_execution.return_value = {"executionArn": ARN, "startDate": STARTED}
