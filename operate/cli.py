@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ def doctor_command(aws: Aws, sender: str, as_json: bool) -> int:
     Exit codes: 0 all is FINE, but for NOTEs; 1 something is BROKEN, or UNKNOWN because it could not
     be looked at; 2 nothing could be looked at.
     """
-    results = doctor.examine(aws, sender=sender)
+    results = doctor.examine(aws, sender=sender, now=datetime.now(UTC))
     if as_json:
         terminal.print_json(doctor.to_dict(aws, results))
     else:
@@ -283,7 +284,7 @@ def cases_command(
 )
 @on_a_stack
 def report_command(aws: Aws, sweep_id: str, output: Path | None, as_json: bool) -> int:
-    """Show what a sweep found, the latest one unless SWEEP_ID says which.
+    """Show what a sweep found, the latest one of all accounts unless SWEEP_ID says which.
 
     \b
     Examples:
@@ -293,7 +294,7 @@ def report_command(aws: Aws, sweep_id: str, output: Path | None, as_json: bool) 
 
     Exit codes: 0 every account could be checked; 1 one is UNKNOWN; 2 there is no report.
     """
-    id = reports.sweep_id(aws, sweep_id)
+    id = _latest(aws) if sweep_id == reports.LATEST else reports.checked_id(aws, sweep_id)
     report = reports.read(aws, id)
     if as_json:
         terminal.print_json(report)
@@ -303,3 +304,18 @@ def report_command(aws: Aws, sweep_id: str, output: Path | None, as_json: bool) 
         for path in reports.download(aws, id, output):
             terminal.said().print(f"Written: {path}", soft_wrap=True)
     return FINDING if reports.has_unknown(report) else FINE
+
+
+def _latest(aws: Aws) -> str:
+    found = reports.latest(aws)
+    if not found.is_of_all_accounts:
+        terminal.said().print(
+            "This sweep was of selected accounts only; none of all accounts has succeeded lately."
+        )
+    elif found.newer:
+        terminal.said().print(
+            "This is the last sweep of all accounts. A later one was of selected accounts only:"
+            f" {aws.again(f'report {found.newer}')}",
+            soft_wrap=True,
+        )
+    return found.sweep_id

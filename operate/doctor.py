@@ -15,6 +15,8 @@ from rootsweep.root_access import reason
 from rootsweep.text import plain
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from operate.stack import Aws
@@ -23,13 +25,13 @@ INDENT = " " * 11
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
-def examine(aws: Aws, *, sender: str) -> dict[str, Result]:
+def examine(aws: Aws, *, sender: str, now: datetime) -> dict[str, Result]:
     """What every check that applies has seen, by its name.
 
     `sender` is the address that mails will come from, where there is no stack that says so. Raises
     ClientError and BotoCoreError where it is not even known who asks, and about which stack.
     """
-    seen = Seen(aws, sender)
+    seen = Seen(aws, sender, now)
     results: dict[str, Result] = {}
     _ = aws.account, aws.found
     for check in CHECKS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ from rootsweep.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from operate.stack import Aws, Stack
 
@@ -35,6 +37,8 @@ _SCP = "SERVICE_CONTROL_POLICY"
 # Cases, the page and the table's streams run beside the batches of a sweep.
 FUNCTIONS_BESIDE_BATCHES = 10
 FEWEST_MAILS = 100
+# Of a weekly schedule, and a day for a sweep that starts late.
+DAYS_BETWEEN_SWEEPS = 8
 # Service Quotas knows them by these: concurrent executions of Lambda; mails of SES in 24 hours.
 LAMBDA_QUOTA = ("lambda", "L-B99A9384")
 SES_QUOTA = ("ses", "L-804C8AE8")
@@ -122,6 +126,7 @@ class Seen:
 
     aws: Aws
     sender: str
+    now: datetime
 
     @property
     def stack(self) -> Stack | None:
@@ -156,19 +161,17 @@ class Seen:
     @cached_property
     def last_sweep(self) -> dict[str, Any] | None:
         """The newest sweep of everything that has ended, as DescribeExecution has it."""
-        states = self.aws.client("stepfunctions")
-        listed = states.list_executions(
-            stateMachineArn=self.aws.stack.outputs["SweepStateMachineArn"], maxResults=50
-        )["executions"]
-        for execution in listed:
-            described: dict[str, Any] = states.describe_execution(
-                executionArn=execution["executionArn"]
-            )
-            given = json.loads(described["input"])
-            of_everything = not given.get("accounts") and not given.get("organizational_units")
-            if described["status"] != "RUNNING" and of_everything:
+        for described in reports.sweeps_started(self.aws):
+            if described["status"] != "RUNNING" and reports.is_of_all_accounts(described):
                 return described
         return None
+
+    @cached_property
+    def schedule(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.aws.client("scheduler").get_schedule(
+            Name=self.aws.resource("Schedule")
+        )
+        return found
 
     @cached_property
     def last_rows(self) -> list[dict[str, Any]] | None:
@@ -544,7 +547,7 @@ def escalation_policy(seen: Seen) -> Result | None:
 def schedule(seen: Seen) -> Result | None:
     if seen.stack is None:
         return None
-    found = seen.aws.client("scheduler").get_schedule(Name=seen.aws.resource("Schedule"))
+    found = seen.schedule
     if found["State"] == "ENABLED":
         return Result(State.FINE, f"Sweeps start by themselves: {found['ScheduleExpression']}.")
     return Result(
@@ -557,6 +560,16 @@ def schedule(seen: Seen) -> Result | None:
 def last_sweep(seen: Seen) -> Result | None:
     if seen.stack is None:
         return None
+    stuck = _stuck_sweep(seen)
+    if stuck:
+        execution = stuck["executionArn"]
+        return Result(
+            State.BROKEN,
+            f"A sweep has been RUNNING for more than a day, since {stuck['startDate']:%Y-%m-%d}; it"
+            f" takes minutes. Look at {seen.aws.link_to_execution(execution)} where it stands. To"
+            " stop it and sweep again, which repeats nothing:",
+            (f"aws stepfunctions stop-execution --execution-arn {execution}", _sweep(seen)),
+        )
     last = seen.last_sweep
     if last is None:
         return Result(
@@ -574,12 +587,21 @@ def last_sweep(seen: Seen) -> Result | None:
             " cause is gone:",
             (_sweep(seen),),
         )
+    age = (seen.now - last["startDate"]).days
+    if age > DAYS_BETWEEN_SWEEPS and seen.schedule["State"] == "ENABLED":
+        expression = seen.schedule["ScheduleExpression"]
+        return Result(
+            State.BROKEN if _is_weekly(expression) else State.NOTE,
+            f"The last sweep of all accounts is {age} days old, of {when}, and sweeps are to start"
+            f" by themselves: {expression}.",
+            (_sweep(seen),),
+        )
     others = [row for row in seen.last_rows or [] if _is_unknown(row) and not _lacks_role(row)]
     if others:
         return Result(
             State.NOTE,
             f"The sweep of {when} could not check {_some([row['id'] for row in others])}; why:",
-            (f"rootsweep report --stack-name {seen.aws.stack_name}",),
+            (_report(seen, json.loads(last["output"])["sweep_id"]),),
         )
     return Result(State.FINE, f"The last sweep of all accounts, of {when}, has SUCCEEDED.")
 
@@ -641,7 +663,37 @@ def _with_parameter(stack: Stack, name: str, value: str) -> str:
 
 
 def _sweep(seen: Seen, more: str = "") -> str:
-    return f"rootsweep sweep --stack-name {seen.aws.stack_name}{more}"
+    return f"rootsweep sweep --stack-name {shlex.quote(seen.aws.stack_name)}{more}"
+
+
+def _report(seen: Seen, id: str) -> str:
+    return f"rootsweep report {id} --stack-name {shlex.quote(seen.aws.stack_name)}"
+
+
+def _stuck_sweep(seen: Seen) -> dict[str, Any] | None:
+    """A sweep that runs for more than a day, as ListExecutions has it."""
+    running = seen.aws.client("stepfunctions").list_executions(
+        stateMachineArn=seen.aws.stack.outputs["SweepStateMachineArn"],
+        statusFilter="RUNNING",
+        maxResults=1000,
+    )["executions"]
+    old: list[dict[str, Any]] = [
+        each for each in running if seen.now - each["startDate"] > timedelta(days=1)
+    ]
+    return old[-1] if old else None
+
+
+def _is_weekly(expression: str) -> bool:
+    """Whether a schedule starts something at least once a week.
+
+    rate(value unit) and cron(minutes hours day-of-month month day-of-week year), as EventBridge
+    Scheduler has them (User Guide, "Schedule types").
+    """
+    kind, _, rest = expression.rstrip(")").partition("(")
+    parts = rest.split()
+    if kind == "rate":
+        return not parts[1].startswith("day") or int(parts[0]) <= 7
+    return {parts[2], parts[3]} <= {"*", "?"} and "#" not in parts[4] and "L" not in parts[4]
 
 
 def _raise(service: str, quota: str, value: int) -> str:
@@ -797,7 +849,7 @@ CHECKS = (
     Check(
         "last-sweep",
         last_sweep,
-        "states:ListExecutions, states:DescribeExecution, s3:GetObject",
+        "states:ListExecutions, states:DescribeExecution, s3:GetObject, scheduler:GetSchedule",
         "account",
     ),
     Check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 from rich.text import Text
@@ -16,6 +16,7 @@ from rootsweep.accounts import AccountState
 from rootsweep.text import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -27,34 +28,68 @@ LATEST = "latest"
 # The first one is there for each sweep that succeeded.
 FILES = ("report.json", "report.csv", "report.html")
 MOST_SHOWN = 50
+# Of sweeps, among which one of all accounts is looked for.
+MOST_SWEEPS = 100
 
 
-def latest_output(aws: Aws) -> dict[str, Any]:
-    """The output of the latest sweep that succeeded. Raises CommandError if there is none."""
+class Latest(NamedTuple):
+    """A sweep that has a report: the latest one of all accounts or, if there is none, of others.
+
+    `newer` is the id of the latest one, if that is of selected accounts only.
+    """
+
+    sweep_id: str
+    is_of_all_accounts: bool
+    newer: str = ""
+
+
+def latest(aws: Aws) -> Latest:
+    """The sweep that somebody means who names none. Raises CommandError if none has succeeded."""
+    newer = ""
+    for described in sweeps_started(aws, statusFilter="SUCCEEDED"):
+        id = str(json.loads(described["output"])["sweep_id"])
+        if is_of_all_accounts(described):
+            return Latest(id, is_of_all_accounts=True, newer=newer)
+        newer = newer or id
+    if newer:
+        return Latest(newer, is_of_all_accounts=False)
+    raise CommandError(
+        f"No sweep has succeeded yet, or not within 90 days. Start one: {aws.again('sweep')}"
+    )
+
+
+def sweeps_started(aws: Aws, **which: str) -> Iterator[dict[str, Any]]:
+    """The newest executions of sweeps, as DescribeExecution has them, the newest one first.
+
+    `which` goes to ListExecutions.
+    """
     states = aws.client("stepfunctions")
-    # The most recent first (API reference, ListExecutions).
     listed = states.list_executions(
-        stateMachineArn=aws.stack.outputs["SweepStateMachineArn"],
-        statusFilter="SUCCEEDED",
-        maxResults=1,
+        stateMachineArn=aws.stack.outputs["SweepStateMachineArn"], maxResults=MOST_SWEEPS, **which
     )["executions"]
-    if not listed:
-        raise CommandError(
-            "No sweep has succeeded yet, or not within 90 days. Start one: rootsweep sweep"
-        )
-    described = states.describe_execution(executionArn=listed[0]["executionArn"])
-    output: dict[str, Any] = json.loads(described["output"])
-    return output
+    for execution in listed:
+        yield states.describe_execution(executionArn=execution["executionArn"])
 
 
-def sweep_id(aws: Aws, given: str) -> str:
-    """The id of the sweep that somebody means. Raises CommandError."""
-    if given == LATEST:
-        return str(latest_output(aws)["sweep_id"])
+def is_of_all_accounts(described: dict[str, Any]) -> bool:
+    """Whether an execution was asked to sweep everything. Anybody may have started it with
+    anything, and it has then failed.
+    """
+    try:
+        given = json.loads(described.get("input") or "{}")
+    except ValueError:
+        return False
+    if not isinstance(given, dict):
+        return False
+    return not given.get("accounts") and not given.get("organizational_units")
+
+
+def checked_id(aws: Aws, given: str) -> str:
+    """The id of a sweep, as somebody gives it. Raises CommandError if it is none."""
     if not SWEEP_ID.fullmatch(given):
         raise CommandError(
-            f"{plain(given, 60)!r} is not the id of a sweep like"
-            " 20261122T060000Z-1a2b3c4d; the latest report is: rootsweep report"
+            f"{plain(given, 60)!r} is not the id of a sweep like 20261122T060000Z-1a2b3c4d; the"
+            f" latest report is: {aws.again('report')}"
         )
     return given
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock, patch
@@ -11,10 +11,10 @@ from unittest.mock import Mock, patch
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
-from operate import cli, doctor, policies, preconditions, sweep
+from operate import cli, doctor, policies, preconditions, reports, sweep
 from operate.policies import Verdict
 from operate.preconditions import State
-from operate.stack import Aws, Stack
+from operate.stack import Aws, CommandError, Stack
 from rootsweep.sweeps import SweepRequest
 
 from .builders import an_error
@@ -22,6 +22,7 @@ from .builders import an_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STARTED = datetime(2026, 11, 22, 6, tzinfo=UTC)
 EVERY_ROOT = "arn:aws:iam::*:root"
 SPARED = {"Null": {"aws:AssumedRoot": "true"}}
 
@@ -123,7 +124,7 @@ def seen(**answers: dict[str, Any]) -> preconditions.Seen:
     aws: Any = SimpleNamespace(
         client=lambda _: client, found=stack, stack_name="rootsweep", account="222222222222"
     )
-    return preconditions.Seen(aws, sender="")
+    return preconditions.Seen(aws, sender="", now=STARTED)
 
 
 def deployed(looked: preconditions.Seen, **parameters: str) -> preconditions.Seen:
@@ -228,7 +229,7 @@ def test_a_refusal_of_iam_is_told_from_no_answer(code: str, states: dict[str, St
     client = SimpleNamespace(list_organizations_features=refuse, describe_organization=describe)
     aws: Any = SimpleNamespace(client=lambda _: client, found=None, account="222222222222")
     with patch.object(doctor, "CHECKS", doctor.CHECKS[:5]):
-        results = doctor.examine(aws, sender="")
+        results = doctor.examine(aws, sender="", now=STARTED)
 
     waiting = dict.fromkeys([check.name for check in doctor.CHECKS[2:5]], State.WAITS)
     fine = {"account": State.FINE, "all-features": State.FINE}
@@ -329,7 +330,7 @@ def test_with_consolidated_billing_only_that_is_named() -> None:
     client = SimpleNamespace(describe_organization=describe)
     aws: Any = SimpleNamespace(client=lambda _: client, found=None, account="222222222222")
     with patch.object(doctor, "CHECKS", doctor.CHECKS[:4]):
-        results = doctor.examine(aws, sender="")
+        results = doctor.examine(aws, sender="", now=STARTED)
 
     assert [found.state for found in results.values()] == ["FINE", "BROKEN", "WAITS", "WAITS"]
     assert "accept-handshake" in results["all-features"].detail
@@ -346,6 +347,107 @@ def test_an_address_that_nobody_gave_gets_no_alerts() -> None:
     assert found is not None
     # A shell takes it for a file to read from.
     assert found.repair[0].endswith(" --notification-endpoint <address>")
+
+
+def sweeping(*inputs: str, status: str = "SUCCEEDED", days: int = 0) -> preconditions.Seen:
+    """A stack in which sweeps were started with these inputs, the newest one first, days ago."""
+    start = STARTED - timedelta(days=days)
+    executions = [
+        {
+            "executionArn": f"arn:{number}",
+            "status": status,
+            "startDate": start,
+            "input": given,
+            "output": json.dumps({"sweep_id": f"sweep {number}"}),
+        }
+        for number, given in enumerate(inputs)
+    ]
+
+    def list_executions(**given: Any) -> Any:
+        return {"executions": executions if given.get("statusFilter", status) == status else []}
+
+    def describe_execution(**given: str) -> Any:
+        return executions[int(given["executionArn"].removeprefix("arn:"))]
+
+    looked = deployed(seen())
+    looked.aws.client = lambda _: SimpleNamespace(
+        list_executions=list_executions, describe_execution=describe_execution
+    )
+    looked.aws.stack = looked.aws.found
+    looked.aws.again = "rootsweep {}".format
+    looked.aws.link_to_execution = "https://console/{}".format
+    looked.schedule = {"State": "ENABLED", "ScheduleExpression": "cron(0 6 * * ? *)"}
+    looked.last_rows = []
+    return looked
+
+
+OF_ONE = '{"accounts": ["333333333333"]}'
+OF_A_UNIT = '{"organizational_units": ["ou-ab12-cdefgh34"]}'
+
+
+@pytest.mark.parametrize("given", ["[]", "null", '"all"', "{", OF_ONE, OF_A_UNIT])
+def test_only_a_sweep_of_all_accounts_counts_as_one(given: str) -> None:
+    looked = sweeping(given, '{"detect_only": true}')
+
+    assert looked.last_sweep == looked.aws.client("").describe_execution(executionArn="arn:1")
+
+
+def test_the_latest_report_is_of_all_accounts() -> None:
+    looked = sweeping(OF_ONE, OF_A_UNIT, "{}", "{}")
+
+    assert reports.latest(looked.aws) == ("sweep 2", True, "sweep 0")
+    assert reports.latest(sweeping("{}", OF_ONE).aws) == ("sweep 0", True, "")
+
+
+def test_a_report_of_selected_accounts_only_is_called_one() -> None:
+    assert reports.latest(sweeping(OF_ONE, OF_A_UNIT).aws) == ("sweep 0", False, "")
+    with pytest.raises(CommandError, match="No sweep has succeeded"):
+        reports.latest(sweeping().aws)
+
+
+def test_which_report_says_why_an_account_is_unknown() -> None:
+    looked = sweeping(OF_ONE, "{}")
+    looked.last_rows = [{"id": "333333333333", "state": "UNKNOWN", "reason": "Throttling"}]
+
+    found = preconditions.last_sweep(looked)
+
+    assert found is not None
+    assert found.repair == ("rootsweep report sweep 1 --stack-name rootsweep",)
+
+
+@pytest.mark.parametrize(
+    ("days", "schedule", "state"),
+    [
+        (8, "cron(0 6 * * ? *)", State.FINE),
+        (9, "cron(0 6 * * ? *)", State.BROKEN),
+        (9, "cron(0 6 ? * MON-FRI *)", State.BROKEN),
+        (9, "rate(12 hours)", State.BROKEN),
+        (9, "rate(7 days)", State.BROKEN),
+        (9, "rate(30 days)", State.NOTE),
+        (9, "cron(0 6 1 * ? *)", State.NOTE),
+        (9, "cron(0 6 ? * MON#1 *)", State.NOTE),
+        (9, "cron(0 6 ? 1 MON *)", State.NOTE),
+        (9, "", State.FINE),
+    ],
+)
+def test_a_sweep_that_is_old_is_not_fine(days: int, schedule: str, state: State) -> None:
+    looked = sweeping("{}", days=days)
+    enabled = "ENABLED" if schedule else "DISABLED"
+    looked.schedule = {"State": enabled, "ScheduleExpression": schedule}
+
+    found = preconditions.last_sweep(looked)
+
+    assert found is not None
+    assert found.state == state
+
+
+@pytest.mark.parametrize(("days", "is_stuck"), [(1, False), (2, True)])
+def test_a_sweep_that_does_not_end_is_broken(days: int, is_stuck: bool) -> None:
+    found = preconditions.last_sweep(sweeping("{}", status="RUNNING", days=days))
+
+    assert found is not None
+    assert found.state == (State.BROKEN if is_stuck else State.NOTE)
+    assert ("RUNNING for more than a day" in found.detail) == is_stuck
 
 
 def test_each_check_comes_after_the_one_that_it_needs() -> None:
@@ -393,7 +495,6 @@ def test_why_a_sweep_failed_is_said_in_the_words_of_the_function(
 # -- a sweep that is followed ---------------------------------------------------------------------
 
 ARN = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:1"
-STARTED = datetime(2026, 11, 22, 6, tzinfo=UTC)
 
 
 def states(**more: Any) -> Mock:
