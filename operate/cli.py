@@ -5,6 +5,7 @@ It looks, and it starts sweeps; it decides and deletes nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FINE, FINDING, NOTHING_CHECKED, INTERRUPTED = 0, 1, 2, 130
+# As a shell has it of a program that the signal SIGPIPE has ended.
+NOBODY_READS = 141
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId")
 
 
@@ -49,11 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; whatever AWS refuses is told in a line, and not as a traceback."""
     try:
         code = commands.main(arguments, prog_name="rootsweep", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = NOTHING_CHECKED
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except BrokenPipeError:
+        # What is left is written when Python ends, which would be told as an error once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = NOBODY_READS
     except (BotoCoreError, ClientError, CommandError, NewerItemError, OSError) as error:
         terminal.said().print(f"rootsweep: {plain(_in_words(error), 2000)}", soft_wrap=True)
         code = NOTHING_CHECKED

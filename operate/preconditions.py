@@ -62,6 +62,15 @@ STACK_WORKS = (
 MOST_NAMED = 10
 # Where the role is missing in more accounts, it is put into all of them.
 MOST_TARGETS = 50
+# The roles of the stack that open root sessions, which root-session-policy.yaml spares.
+OPENERS = (
+    "CheckAccountsRole",
+    "CheckManualRemovalRole",
+    "ConfirmRemovalRole",
+    "DeleteRootKeysRole",
+    "GatherEvidenceRole",
+    "OpenCasesRole",
+)
 # What the security account has to be allowed by the organization for the quarantine.
 QUARANTINE_ACTIONS = {
     f"organizations:{action}"
@@ -145,6 +154,26 @@ class Seen:
     @cached_property
     def root_id(self) -> str:
         return str(self.aws.client("organizations").list_roots()["Roots"][0]["Id"])
+
+    @cached_property
+    def lineage(self) -> set[str]:
+        """The account of the caller, and all that it is in up to the root."""
+        organizations = self.aws.client("organizations")
+        found, last = {self.aws.account}, self.aws.account
+        while not last.startswith("r-"):
+            last = str(organizations.list_parents(ChildId=last)["Parents"][0]["Id"])
+            found.add(last)
+        return found
+
+    @cached_property
+    def openers(self) -> list[str]:
+        """The ARNs of the roles that open root sessions; as they will be, before a stack."""
+        path = self.parameter("RolePath", "/")
+        names = [
+            self.aws.resource(id) if self.stack else f"{self.aws.stack_name}-{id}-1A2B3C4D5E6F"
+            for id in OPENERS
+        ]
+        return [f"arn:aws:iam::{self.aws.account}:role{path}{name}" for name in names]
 
     @cached_property
     def iam_features(self) -> set[str] | str:
@@ -305,16 +334,22 @@ def service_control_policies(seen: Seen) -> Result:
         for summary in page["Policies"]
         if not summary["AwsManaged"]
     ]
-    stopping, repair, maybe = [], [], []
+    stopping, maybe, repair = [], [], []
+    barring: list[str] = []
+    may_bar: list[str] = []
     for summary in listed:
         content = organizations.describe_policy(PolicyId=summary["Id"])["Policy"]["Content"]
         found = policies.verdict(content)
-        if found == Verdict.NO:
+        opening = policies.opening(content, roles=seen.openers, region=seen.aws.region)
+        if found == opening == Verdict.NO:
             continue
         targets = _targets(seen, summary["Id"])
-        if not targets:
+        name = f"{summary['Id']} ({plain(summary['Name'], 60)})"
+        named = f"{name} on {_some(targets)}"
+        if opening != Verdict.NO and seen.lineage & set(targets):
+            (barring if opening == Verdict.YES else may_bar).append(name)
+        if found == Verdict.NO or not targets:
             continue
-        named = f"{summary['Id']} ({plain(summary['Name'], 60)}) on {_some(targets)}"
         if found == Verdict.MAYBE:
             maybe.append(named)
             continue
@@ -324,22 +359,39 @@ def service_control_policies(seen: Seen) -> Result:
             repair.append(
                 f"aws organizations update-policy --policy-id {summary['Id']} --content {fixed}"
             )
+    told = []
     if stopping:
-        return Result(
-            State.BROKEN,
+        told.append(
             f"Root sessions are denied by {'; '.join(stopping)}: cases there are removals by hand."
             " Spare root sessions (aws:AssumedRoot); in Control Tower's own, by ExemptAssumeRoot of"
-            " AWS-GR_RESTRICT_ROOT_USER.",
-            tuple(repair),
-            Where.MANAGEMENT,
+            " AWS-GR_RESTRICT_ROOT_USER."
+        )
+    if barring:
+        told.append(
+            f"Rootsweep's roles are kept from opening root sessions by {'; '.join(barring)}: every"
+            " case is a removal by hand. Spare them; give that of root-session-policy.yaml this"
+            " stack's name, Region and RolePath (docs/deploy.md, step 9)."
         )
     if maybe:
-        return Result(
-            State.NOTE,
+        told.append(
             f"By conditions that only a request can show, {'; '.join(maybe)} may deny root"
-            " sessions. Cases with the obstacle SERVICE_CONTROL_POLICY tell whether it does.",
+            " sessions. Cases with the obstacle SERVICE_CONTROL_POLICY tell whether it does."
         )
-    return Result(State.FINE, "No service control policy denies what root sessions are for.")
+    if may_bar:
+        told.append(
+            f"By conditions that only a request can show, {'; '.join(may_bar)} may keep Rootsweep's"
+            " roles from opening root sessions."
+        )
+    if not told:
+        return Result(State.FINE, "No service control policy denies what root sessions are for.")
+    # Before there is a stack, its name, on which it depends who is spared, may still be another.
+    is_broken = stopping or (barring and seen.stack)
+    return Result(
+        State.BROKEN if is_broken else State.NOTE,
+        " ".join(told),
+        tuple(repair),
+        Where.MANAGEMENT,
+    )
 
 
 def quarantine(seen: Seen) -> Result | None:
@@ -823,7 +875,8 @@ CHECKS = (
     Check(
         "service-control-policies",
         service_control_policies,
-        "organizations:ListPolicies, DescribePolicy and ListTargetsForPolicy",
+        "organizations:ListPolicies, DescribePolicy, ListTargetsForPolicy and ListParents,"
+        " cloudformation:DescribeStackResource",
         "delegated-administrator",
     ),
     Check(

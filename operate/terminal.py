@@ -88,7 +88,13 @@ def pairs(rows: Iterable[tuple[Text | str, Text | str]]) -> Table:
     return made
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the command: that of Rich's own, 1, is that of a finding."""
+        raise  # Rich calls this while it handles the BrokenPipeError.
+
+
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
-    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+    return _Console(file=stream, width=width, highlight=False, emoji=False, markup=False)

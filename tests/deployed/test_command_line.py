@@ -418,6 +418,32 @@ def updated(operator: Operator) -> None:
     )
 
 
+@pytest.mark.parametrize(("region", "state"), [("", "FINE"), ("eu-west-3", "BROKEN")])
+def test_the_policy_of_rootsweep_is_fine_where_it_fits_the_stack(
+    operator: Operator, region: str, state: str
+) -> None:
+    ran = operator.runs(
+        "aws cloudformation deploy --template-file root-session-policy.yaml"
+        f" --stack-name rootsweep-root-sessions --parameter-overrides RootsweepStackName=rootsweep"
+        f" SecurityAccountId={SECURITY_ACCOUNT} RootsweepRegion={region or operator.stack.region}",
+        MANAGEMENT_ACCOUNT,
+    )
+    assert ran.code == 0, ran
+    try:
+        found = operator.named()
+    finally:
+        client = operator.client("cloudformation", MANAGEMENT_ACCOUNT)
+        client.delete_stack(StackName="rootsweep-root-sessions")
+        client.get_waiter("stack_delete_complete").wait(
+            StackName="rootsweep-root-sessions", WaiterConfig={"Delay": 1}
+        )
+
+    assert {each: check["state"] for each, check in found.items()} == (
+        {} if state == "FINE" else {"service-control-policies": state}
+    )
+    assert operator.named() == {}
+
+
 def test_who_comes_with_the_management_account_is_sent_away(operator: Operator) -> None:
     ran = operator.runs("rootsweep doctor --json", MANAGEMENT_ACCOUNT)
 

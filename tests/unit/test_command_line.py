@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock, patch
 
 import pytest
+import yaml
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from operate import cli, doctor, policies, preconditions, reports, sweep
@@ -97,6 +103,62 @@ def test_one_that_denies_something_else_does_not(statement: dict[str, Any]) -> N
 def test_what_only_a_request_can_show_is_not_known(statement: dict[str, Any]) -> None:
     assert policies.verdict(policy(statement)) == Verdict.MAYBE
     assert policies.verdict(policy(statement, {})) == Verdict.YES
+
+
+def own_policy(region: str = "eu-west-1", **parameters: str) -> str:
+    """The policy of root-session-policy.yaml, with its parameters."""
+    text = (Path(__file__).parents[2] / "root-session-policy.yaml").read_text()
+    text = text.replace("!Ref RootsweepRegion", region).replace("!Sub ", "")
+    given = {"RolePath": "/", "RootsweepStackName": "rootsweep", **parameters}
+    for name, value in (given | {"SecurityAccountId": "2" * 12, "AWS::Partition": "aws"}).items():
+        text = text.replace(f"${{{name}}}", value)
+    text = text.replace("!Ref", "")
+    policy = yaml.safe_load(text)["Resources"]["RootSessionPolicy"]["Properties"]
+    return json.dumps(policy["Content"])
+
+
+def opened(content: str) -> Verdict:
+    return policies.opening(content, roles=seen().openers, region="eu-west-1")
+
+
+def test_the_policy_of_rootsweep_lets_its_own_roles_open_root_sessions() -> None:
+    assert opened(own_policy()) == Verdict.NO
+    assert set(re.findall(r"rootsweep-(\w+Role)-", own_policy())) == set(preconditions.OPENERS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        own_policy(region="us-east-1"),
+        own_policy(RootsweepStackName="other"),
+        own_policy(RolePath="/security/"),
+        own_policy().replace("OpenCasesRole", "OtherRole"),
+        policy({"Action": "sts:AssumeRoot"}),
+        policy({"Action": "sts:*", "Resource": EVERY_ROOT}),
+        policy({"NotAction": "iam:*"}),
+        policy({"Action": "sts:AssumeRoot", **of("Null", "true", key="aws:AssumedRoot")}),
+        policy({"Action": "sts:AssumeRoot", **of("StringLike", "arn:aws:iam::*:role/*")}),
+    ],
+)
+def test_other_policies_keep_them_from_it(content: str) -> None:
+    assert opened(content) == Verdict.YES
+
+
+@pytest.mark.parametrize(
+    ("statement", "verdict"),
+    [
+        ({"Action": "iam:*"}, Verdict.NO),
+        ({"Effect": "Allow"}, Verdict.NO),
+        (of("StringLike", EVERY_ROOT), Verdict.NO),
+        (of("ArnNotEquals", "arn:aws:iam::222222222222:role/rootsweep-*"), Verdict.NO),
+        (of("StringNotEquals", "eu-west-1", key="aws:RequestedRegion"), Verdict.NO),
+        (of("StringEquals", "o-1", key="aws:PrincipalOrgID"), Verdict.MAYBE),
+    ],
+)
+def test_a_policy_about_others_keeps_no_role_from_it(
+    statement: dict[str, Any], verdict: Verdict
+) -> None:
+    assert opened(policy(statement)) == verdict
 
 
 @pytest.mark.parametrize("statement", [{}, *STOPS[5:11]])
@@ -349,6 +411,51 @@ def test_an_address_that_nobody_gave_gets_no_alerts() -> None:
     assert found.repair[0].endswith(" --notification-endpoint <address>")
 
 
+def with_policy(content: str, *, on: str, is_deployed: bool = True) -> preconditions.Seen:
+    """An organization with a policy on something; the security account is in ou-1."""
+    pages = {
+        "list_policies": {"Policies": [{"Id": "p-1", "Name": "mine", "AwsManaged": False}]},
+        "list_targets_for_policy": {"Targets": [{"TargetId": on}]},
+    }
+    parents = {"2" * 12: "ou-1", "ou-1": "r-1"}
+    looked = seen(
+        describe_policy={"Policy": {"Content": content}},
+        describe_organization={"Organization": {"MasterAccountId": "111111111111"}},
+    )
+    client = looked.aws.client("organizations")
+    client.get_paginator = lambda name: SimpleNamespace(paginate=lambda **_: [pages[name]])
+    client.list_parents = lambda **given: {"Parents": [{"Id": parents[given["ChildId"]]}]}
+    looked.aws.region = "eu-west-1"
+    looked.aws.resource = "rootsweep-{}-1".format
+    return deployed(looked) if is_deployed else looked
+
+
+OPENS_NOT = policy({"Action": "sts:AssumeRoot"})
+
+
+@pytest.mark.parametrize(
+    ("on", "is_deployed", "content", "state"),
+    [
+        ("2" * 12, True, OPENS_NOT, State.BROKEN),
+        ("ou-1", True, OPENS_NOT, State.BROKEN),
+        ("r-1", True, OPENS_NOT, State.BROKEN),
+        ("r-1", False, OPENS_NOT, State.NOTE),
+        ("ou-2", True, OPENS_NOT, State.FINE),
+        ("2" * 12, True, own_policy(), State.FINE),
+        ("2" * 12, True, own_policy(region="us-east-1"), State.BROKEN),
+    ],
+)
+def test_a_policy_that_keeps_rootsweep_from_opening_root_sessions_is_named(
+    on: str, is_deployed: bool, content: str, state: State
+) -> None:
+    found = preconditions.service_control_policies(
+        with_policy(content, on=on, is_deployed=is_deployed)
+    )
+
+    assert found.state == state
+    assert ("opening root sessions by p-1 (mine)" in found.detail) == (state != State.FINE)
+
+
 def sweeping(*inputs: str, status: str = "SUCCEEDED", days: int = 0) -> preconditions.Seen:
     """A stack in which sweeps were started with these inputs, the newest one first, days ago."""
     start = STARTED - timedelta(days=days)
@@ -490,6 +597,28 @@ def test_why_a_sweep_failed_is_said_in_the_words_of_the_function(
     cause: str | None, said: str
 ) -> None:
     assert sweep.cause({"cause": cause}) == said
+
+
+@pytest.mark.parametrize("printing", ["print_json(['x'] * 100_000)", "printed().print('x' * 9**6)"])
+def test_an_answer_that_nobody_reads_is_no_finding(printing: str) -> None:
+    program = f"""
+from operate import cli, terminal
+cli.commands.main = lambda *_, **__: terminal.{printing}
+cli.main([])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(cli.__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout.close()
+
+    _, told = process.communicate()
+
+    assert (process.returncode, told) == (141, b"")
 
 
 # -- a sweep that is followed ---------------------------------------------------------------------
