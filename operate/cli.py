@@ -217,8 +217,8 @@ def sweep_command(
         return INTERRUPTED
     except (BotoCoreError, ClientError) as error:
         said.print(
-            f"rootsweep: {plain(_in_words(error), 2000)} Whether the sweep has ended could not be"
-            f" seen; it goes on: {execution}. Its result will be in: {in_report}",
+            f"rootsweep: {plain(_in_words(error), 2000).rstrip('.')}. Whether the sweep has ended"
+            f" could not be seen; it goes on: {execution}. Its result will be in: {in_report}",
             soft_wrap=True,
         )
         return FINDING

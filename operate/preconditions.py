@@ -37,8 +37,9 @@ _SCP = "SERVICE_CONTROL_POLICY"
 # Cases, the page and the table's streams run beside the batches of a sweep.
 FUNCTIONS_BESIDE_BATCHES = 10
 FEWEST_MAILS = 100
+LONGEST_SWEEP = timedelta(days=1)
 # Of a weekly schedule, and a day for a sweep that starts late.
-DAYS_BETWEEN_SWEEPS = 8
+LONGEST_WITHOUT_SWEEP = timedelta(days=8)
 # Service Quotas knows them by these: concurrent executions of Lambda; mails of SES in 24 hours.
 LAMBDA_QUOTA = ("lambda", "L-B99A9384")
 SES_QUOTA = ("ses", "L-804C8AE8")
@@ -58,6 +59,12 @@ STACK_WORKS = (
     "UPDATE_ROLLBACK_COMPLETE",
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
     "UPDATE_ROLLBACK_IN_PROGRESS",
+)
+# What cannot be seen from the security account.
+STACK_SET_AS_IT_IS = (
+    " If there is no StackSet rootsweep-audit-role: docs/deploy.md, step 2. Where"
+    " list-stack-instances has it as CURRENT: give the StackSet the right parameters with"
+    " update-stack-set or, if they are right, delete the instances and create them anew."
 )
 MOST_NAMED = 10
 # Where the role is missing in more accounts, it is put into all of them.
@@ -639,12 +646,12 @@ def last_sweep(seen: Seen) -> Result | None:
             " cause is gone:",
             (_sweep(seen),),
         )
-    age = (seen.now - last["startDate"]).days
-    if age > DAYS_BETWEEN_SWEEPS and seen.schedule["State"] == "ENABLED":
+    age = seen.now - last["startDate"]
+    if age > LONGEST_WITHOUT_SWEEP and seen.schedule["State"] == "ENABLED":
         expression = seen.schedule["ScheduleExpression"]
         return Result(
             State.BROKEN if _is_weekly(expression) else State.NOTE,
-            f"The last sweep of all accounts is {age} days old, of {when}, and sweeps are to start"
+            f"The last sweep of all accounts, of {when}, is {age.days} days old; they are to start"
             f" by themselves: {expression}.",
             (_sweep(seen),),
         )
@@ -666,13 +673,12 @@ def member_role(seen: Seen) -> Result | None:
     lacking = [row["id"] for row in seen.last_rows if _lacks_role(row)]
     if not lacking:
         return Result(State.FINE, "The last sweep could assume the audit role in every account.")
+    of_members = set(lacking) - {seen.organization["MasterAccountId"]}
     return Result(
         State.BROKEN,
         f"The last sweep could not assume the audit role in {_some(lacking)}: it is not there, or"
-        " it trusts another account, stack or path of roles. Put it there, and sweep again. Without"
-        " a StackSet rootsweep-audit-role yet: docs/deploy.md, step 2. Where list-stack-instances"
-        " has it as CURRENT: give the StackSet the right parameters with update-stack-set, or, if"
-        " they are right, delete the instances and create them anew.",
+        " it trusts another account, stack or path of roles. Put it there, and sweep again."
+        + (STACK_SET_AS_IT_IS if of_members else ""),
         _put_member_role(seen, lacking),
         Where.MANAGEMENT,
     )
@@ -730,7 +736,7 @@ def _stuck_sweep(seen: Seen) -> dict[str, Any] | None:
         maxResults=1000,
     )["executions"]
     old: list[dict[str, Any]] = [
-        each for each in running if seen.now - each["startDate"] > timedelta(days=1)
+        each for each in running if seen.now - each["startDate"] > LONGEST_SWEEP
     ]
     return old[-1] if old else None
 
