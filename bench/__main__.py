@@ -136,7 +136,7 @@ class Bench:
 
     def throttling(self) -> None:
         """With token buckets at the published rates."""
-        accounts = 2000 if self.quick else 10_000
+        accounts = 10_000
         runs = [throttled.check(accounts)]
         if not self.quick:
             runs.append(throttled.list_and_check(accounts))
