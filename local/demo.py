@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local import stack
+from operate.terminal import STYLES
 from rootsweep import cases, escalation
 
 if TYPE_CHECKING:
@@ -34,21 +35,6 @@ if not console.is_terminal:
     console.width = 120  # A log has no width of its own.
 
 WAITING = {cases.Outcome.AWAITING_APPROVAL, cases.Outcome.AWAITING_REMOVAL}
-# Accounts are shown in this order.
-_STYLES = {
-    "ROOT_KEYS": "red",
-    "UNKNOWN": "yellow",
-    "EXCEPTED": "yellow",
-    "CLEAN": "green",
-    "REMEDIATED": "green",
-    "RESOLVED": "green",
-    "FAILED": "red",
-    "ESCALATED": "red",
-    "DECLINED": "yellow",
-    "AWAITING_APPROVAL": "cyan",
-    "AWAITING_REMOVAL": "cyan",
-    "SKIPPED": "dim",
-}
 
 
 @dataclass
@@ -313,7 +299,7 @@ class Demo:
         table.add_column("Name, root keys or reason", overflow="ellipsis", no_wrap=True, ratio=1)
         shown = sorted(
             (row for row in rows if row["state"] != "CLEAN"),
-            key=lambda row: list(_STYLES).index(row["state"]),
+            key=lambda row: list(STYLES).index(row["state"]),
         )
         limit = 40
         for row in shown[:limit]:
@@ -368,7 +354,7 @@ def _ladder(after: str, **more: str) -> str:
 
 
 def _styled(word: str) -> str:
-    return f"[{_STYLES[word]}]{word}[/]" if word in _STYLES else word
+    return f"[{STYLES[word]}]{word}[/]" if word in STYLES else word
 
 
 def _name(entry: Account) -> str:

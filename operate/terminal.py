@@ -17,7 +17,7 @@ from rootsweep.text import plain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Account states and case outcomes, and what doctor says of a precondition.
+# Account states, in the order of tables, case outcomes, and what doctor says of a precondition.
 STYLES = {
     "ROOT_KEYS": "red",
     "UNKNOWN": "yellow",
