@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import boto3
@@ -48,12 +49,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
     if "case_ids" in event:
         cases = [decision_log.load(table, case_id=id) for id in event["case_ids"]]
         return {"appended": write(cases)}
-    changes = changes_in(event["Records"])
+    records = event["Records"]
+    changes = changes_in(records)
     changed = [change["case"] for change in changes]
     decided = [case for case in changed if "answered" in case or "ended_at" in case]
     appended = write(decided) if decided else 0
     # A stream of an older version does not say how a case was before.
-    tell([change for change in changes if change["before"] or change["is_new"]])
+    known = ("OldImage" in each["dynamodb"] or each["eventName"] == "INSERT" for each in records)
+    tell(list(compress(changes, known)))
     return {"appended": appended}
 
 
@@ -93,10 +96,7 @@ def write(cases: list[dict[str, Any]]) -> int:
 
 
 def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What records of the stream say: the case, how it was or that it is new, when, in what order.
-
-    Cases are items of the table.
-    """
+    """What records of the stream say: the item of a case, the item before, when, in which order."""
     value = TypeDeserializer().deserialize
 
     def item(image: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,6 @@ def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "case": item(record["dynamodb"]["NewImage"]),
             "before": item(record["dynamodb"].get("OldImage", {})),
-            "is_new": record["eventName"] == "INSERT",
             "id": record.get("eventID", ""),
             "sequence": record["dynamodb"].get("SequenceNumber", ""),
             "at": record["dynamodb"].get("ApproximateCreationDateTime"),
@@ -117,6 +116,5 @@ def changes_in(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def entries_about(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """An event about each change that others are told of. Raises NewerItemError."""
-    told = ({name: change[name] for name in change if name != "is_new"} for change in changes)
-    entries = [announcements.entry(**change) for change in told]
+    entries = [announcements.entry(**change) for change in changes]
     return [entry for entry in entries if entry]

@@ -53,14 +53,13 @@ NEARLY_PART = 4
 MOST_REQUESTS = 90
 # Cases that were opened before there were escalation policies had a week.
 _LADDER_OF_OLD_CASES: Ladder = (Rung(timedelta(days=7), (APPROVERS,)),)
-# Part of an update: what was decided until now becomes history.
 # How many calls for a hundred cases each are made at once.
 BATCHES_AT_ONCE = 5
 _ATTRIBUTES_OF_A_STANDING = (
     *("schema", "case_id", "outcome", "ended_at", "approvers", "approvals", "decision", "decided"),
     *("held", "quarantine_token"),
 )
-
+# Part of an update: what was decided until now becomes history.
 _PAST = "past_decisions = list_append(if_not_exists(past_decisions, :none), :past)"
 
 
