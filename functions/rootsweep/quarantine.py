@@ -93,7 +93,8 @@ def lift_ended(
     while the root user is blocked, and nobody chose a block that lasts until they decide again.
     Whatever else our policy is attached to is no quarantine that anybody knows of, and is lifted
     too. If the stack puts nobody into quarantine, this looks only whether anybody is left in it.
-    Raises ClientError if AWS does not let it, after it has tried the others.
+    An account that it fails about costs no other its end: the last error is raised after all have
+    been tried.
     """
     if not is_in_use and not any(_items(table)):
         return []
@@ -101,16 +102,21 @@ def lift_ended(
     # The targets before the items: what is attached meanwhile has its item first.
     targets = _targets(organizations, policy_id) if policy_id else set()
     cases_of = {item["account_id"]: item["case_id"] for item in _items(table)}
-    over = {id: case_id for id, case_id in cases_of.items() if _is_over(table, case_id)}
+    over: dict[str, str] = {}
     problem: Exception | None = None
+    for account_id, case_id in cases_of.items():
+        try:
+            if _is_over(table, case_id):
+                over[account_id] = case_id
+        except Exception as error:
+            problem = error
     for account_id in [*over, *sorted(targets - set(cases_of))]:
         try:
             if policy_id and account_id in targets:
                 _detach(organizations, policy_id, account_id)
-        except organizations.exceptions.ClientError as error:
-            problem = error
-        else:
             _forget(table, account_id, over.get(account_id, ""))
+        except Exception as error:
+            problem = error
     if problem:
         raise problem
     if policy_id and targets.isdisjoint(set(cases_of) - set(over)):

@@ -11,7 +11,7 @@ from rootsweep import quarantine
 from rootsweep.table import case_key
 from tests.service_control_policies import SCP, ServiceControlPolicies
 
-from .builders import ACCOUNT
+from .builders import ACCOUNT, an_error
 from .quarantined import POLICY, UNTIL, blocked, ended, quarantines
 
 if TYPE_CHECKING:
@@ -97,6 +97,37 @@ def test_the_policy_of_another_stack_is_left_alone(
     lift()
 
     assert organizations.blocked(theirs) == {OTHER}
+
+
+@pytest.mark.parametrize("name", ["_is_over", "_detach", "_forget"])
+@pytest.mark.parametrize("bad", [ACCOUNT, OTHER])
+def test_an_account_that_it_fails_about_keeps_no_other_blocked(
+    table: Any,
+    organizations: ServiceControlPolicies,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    bad: str,
+) -> None:
+    good = OTHER if bad == ACCOUNT else ACCOUNT
+    for id in (ACCOUNT, OTHER):
+        ended(table, in_quarantine(organizations, table, id))
+    meant = getattr(quarantine, name)
+
+    def fails_about_one(*given: Any) -> Any:
+        if any(bad in str(each) for each in given[1:]):
+            raise an_error("InternalServerError", "GetItem")
+        return meant(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quarantine, name, fails_about_one)
+        with pytest.raises(ClientError, match="InternalServerError"):
+            lift()
+
+    assert good not in organizations.blocked(POLICY)
+    assert set(quarantines(table)) == {bad}
+    lift()
+    assert organizations.blocked(POLICY) == set()
+    assert quarantines(table) == {}
 
 
 @pytest.mark.parametrize("event", [SWEEP, STREAM])
