@@ -40,14 +40,11 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         findings=files.read_findings(),
         cases=files.read_cases(),
     )
-    address = files.write_report(report)
-    if METRICS_NAMESPACE:
-        measure(event, report, files)
     output = {
         "sweep_id": event["sweep_id"],
         "accounts": sweeps.counts(report["accounts"]),
         "cases_opened": event["cases_opened"],
-        "report": address,
+        "report": files.write_report(report),
     }
     not_written = write_for_people(files, report, event, listed={each.id for each in accounts})
     return output | {"not_written": not_written} if not_written else output
@@ -60,7 +57,7 @@ def write_for_people(
     *,
     listed: Collection[str],
 ) -> str:
-    """Write what people look at; return why something of it was not written, or "".
+    """Write what people look at, and measure; return why something was not written, or "".
 
     It never fails: the sweep has its report by now, and may have to alert somebody.
     """
@@ -74,6 +71,8 @@ def write_for_people(
             listed=listed,
             organization=files.read_organization(event["parts"]),
         )
+        if METRICS_NAMESPACE:
+            measure(event, report, is_of_all_accounts=seen.is_whole)
         if seen.is_whole:
             with noted(failed, "history.json"):
                 history = reports.history_with(files.read_history(), report)
@@ -101,7 +100,7 @@ def noted(failed: list[str], file: str) -> Iterator[None]:
         failed.append(f"{file}: {root_access.reason(error)}")
 
 
-def measure(event: dict[str, Any], report: dict[str, Any], files: sweeps.SweepFiles) -> None:
+def measure(event: dict[str, Any], report: dict[str, Any], *, is_of_all_accounts: bool) -> None:
     """Put what is to be seen of the sweep on the dashboard. Raises nothing: there is the report."""
     try:
         metrics.put_sweep(
@@ -109,8 +108,7 @@ def measure(event: dict[str, Any], report: dict[str, Any], files: sweeps.SweepFi
             report,
             cases_opened=event["cases_opened"],
             rungs=len(event["escalation_policy"]),
-            is_of_all_accounts=len(files.read_organization(event["parts"]))
-            == len(report["accounts"]),
+            is_of_all_accounts=is_of_all_accounts,
         )
     except Exception:
         log.exception("the sweep could not be measured")

@@ -289,15 +289,12 @@ def test_the_report_is_there_even_if_the_sweep_cannot_be_measured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(write_report, "METRICS_NAMESPACE", "Rootsweep/rootsweep")
-    files.write_units(UNITS)
-    files.write_accounts(0, [an_account()])
+    list_accounts(files, an_account())
     files.write_findings("0", [Finding(ACCOUNT, AccountState.CLEAN)])
     files.write_cases({})
-    event = {**EVENT, "escalation_policy": [{}]}
 
-    write_report.handler(event, None)  # Nobody says how many accounts there are.
-    files.write_organization(0, [an_account()])
-    write_report.handler(event, None)
+    write_report.handler(EVENT, None)  # Nobody says how many rungs there are.
+    write_report.handler({**EVENT, "escalation_policy": [{}]}, None)
 
     said = [record.getMessage() for record in caplog.records]
     assert said.count("the sweep could not be measured") == 1
