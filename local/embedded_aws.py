@@ -105,6 +105,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         lambda_functions,
         pretend,
         s3,
+        security_hub,
         service_quotas,
         ses,
         stack_sets,
@@ -114,6 +115,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     pretended = pretend.install(organization, MEMBER_ROLE, parameters)
     cloud_formation.install(pretended)
     stack_sets.install(pretended)
+    security_hub.install(pretended)
     condition_keys.install()
     dynamodb_streams.install()
     event_bridge.install()

@@ -49,6 +49,9 @@ ONE_ACCOUNT = ("dynamodb", "organizations")
 # Services that are called by paths: what stands for an operation.
 _BY_PATH = {
     ("account", "POST", "/getAlternateContact"): "GetAlternateContact",
+    ("securityhub", "PATCH", "/findings/batchupdate"): "BatchUpdateFindings",
+    ("securityhub", "POST", "/findings/import"): "BatchImportFindings",
+    ("securityhub", "POST", "/findings"): "GetFindings",
     ("ses", "GET", "/v2/email/identities/"): "GetEmailIdentity",
     ("ses", "POST", "/v2/email/outbound-emails"): "SendEmail",
     ("s3", "PUT", "/"): "PutObject",
@@ -82,6 +85,7 @@ ERRORS: dict[Kind, dict[str, tuple[str, int]]] = {
         "iam": ("Throttling", 400),
         "organizations": ("TooManyRequestsException", 400),
         "s3": ("SlowDown", 503),
+        "securityhub": ("LimitExceededException", 429),
         "ses": ("TooManyRequestsException", 429),
         "sts": ("Throttling", 400),
     },
@@ -91,6 +95,7 @@ ERRORS: dict[Kind, dict[str, tuple[str, int]]] = {
         "iam": ("ServiceFailure", 500),
         "organizations": ("ServiceException", 500),
         "s3": ("InternalError", 500),
+        "securityhub": ("InternalException", 500),
         "sts": ("InternalFailure", 500),
     },
     Kind.ACCESS_DENIED: {
@@ -98,6 +103,7 @@ ERRORS: dict[Kind, dict[str, tuple[str, int]]] = {
         "account": ("AccessDeniedException", 403),
         "iam": ("AccessDenied", 403),
         "s3": ("AccessDenied", 403),
+        "securityhub": ("AccessDeniedException", 403),
         "ses": ("AccessDeniedException", 403),
         "sts": ("AccessDenied", 403),
     },
@@ -105,6 +111,7 @@ ERRORS: dict[Kind, dict[str, tuple[str, int]]] = {
         "": ("ExpiredTokenException", 400),
         "iam": ("ExpiredToken", 403),
         "s3": ("ExpiredToken", 400),
+        "securityhub": ("ExpiredTokenException", 403),
         "sts": ("ExpiredToken", 403),
     },
 }
