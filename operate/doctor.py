@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from operate.stack import Aws
 
 INDENT = " " * 11
+_REGIONAL = ("aws cloudformation ", "aws securityhub ")
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
 
 
@@ -104,12 +105,13 @@ def show(aws: Aws, results: dict[str, Result], console: Console) -> None:
 def _commands(aws: Aws, result: Result) -> list[str]:
     """The repair, with the profile and the Region that the caller gave for the security account.
 
-    In the management account, stacks and StackSets are in the Region of the stack.
+    In the management account, stacks, StackSets and Security Hub's administrator are in the Region
+    of the stack.
     """
     if result.where == Where.SECURITY:
         return [command + aws.options for command in result.repair]
     return [
-        f"{command} --region {aws.region}" if command.startswith("aws cloudformation ") else command
+        f"{command} --region {aws.region}" if command.startswith(_REGIONAL) else command
         for command in result.repair
     ]
 

@@ -37,6 +37,8 @@ _SCP = "SERVICE_CONTROL_POLICY"
 # Cases, the page and the table's streams run beside the batches of a sweep.
 FUNCTIONS_BESIDE_BATCHES = 10
 FEWEST_MAILS = 100
+# What Security Hub CSPM says where it is off, or the caller is no administrator (API reference).
+HUB_IS_OFF = ("InvalidAccessException", "ResourceNotFoundException")
 LONGEST_SWEEP = timedelta(days=1)
 # Of a weekly schedule, and a day for a sweep that starts late.
 LONGEST_WITHOUT_SWEEP = timedelta(days=8)
@@ -510,6 +512,42 @@ def ses_sending(seen: Seen) -> Result:
     )
 
 
+def security_hub(seen: Seen) -> Result | None:
+    if not _uses_security_hub(seen):
+        return None
+    if _answers(seen, "describe_hub"):
+        return Result(State.FINE, "Security Hub CSPM is on in this account and Region.")
+    return Result(
+        State.BROKEN,
+        f"Security Hub CSPM is off in this account in {seen.aws.region}: no case becomes a"
+        " finding. This turns it on without a standard; AWS charges for findings and checks.",
+        ("aws securityhub enable-security-hub --no-enable-default-standards",),
+    )
+
+
+def security_hub_administrator(seen: Seen) -> Result | None:
+    """Each Region has its own, which Organizations does not tell (user guide, "Removing or changing
+    the delegated administrator"): only the administrator may see the configuration."""
+    if not _uses_security_hub(seen):
+        return None
+    if _answers(seen, "describe_organization_configuration"):
+        return Result(State.FINE, "This account is Security Hub's administrator in this Region.")
+    return Result(
+        State.BROKEN,
+        f"{seen.aws.account} is not Security Hub's administrator in {seen.aws.region}: it cannot"
+        " see the findings of IAM.4 about other accounts, nor set them to NOTIFIED. A Region"
+        " has one: an account that is it now would have to be removed first, and stops managing"
+        " Security Hub for the others.",
+        (
+            (
+                "aws securityhub enable-organization-admin-account"
+                f" --admin-account-id {seen.aws.account}"
+            ),
+        ),
+        Where.MANAGEMENT,
+    )
+
+
 # -- the stack ------------------------------------------------------------------------------------
 
 
@@ -690,6 +728,21 @@ def member_role(seen: Seen) -> Result | None:
 def _if_security(seen: Seen) -> str:
     """Before there is a stack, any account may be the wrong one to hand powers to."""
     return "" if seen.aws.found else f"If this is the security account ({seen.aws.account}): "
+
+
+def _uses_security_hub(seen: Seen) -> bool:
+    return seen.parameter("SecurityHub", "DISABLED") == "ENABLED"
+
+
+def _answers(seen: Seen, operation: str) -> bool:
+    """Whether Security Hub answers, or refuses because it is off or another one administers it."""
+    try:
+        getattr(seen.aws.client("securityhub"), operation)()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in HUB_IS_OFF:
+            raise
+        return False
+    return True
 
 
 def _register(seen: Seen, service: str) -> tuple[str, ...]:
@@ -895,6 +948,13 @@ CHECKS = (
     Check("sender", sender, "ses:GetEmailIdentity", "account"),
     Check("ses-sandbox", ses_sandbox, "ses:GetAccount", "account"),
     Check("ses-sending", ses_sending, "ses:GetAccount", "account"),
+    Check("security-hub", security_hub, "securityhub:DescribeHub", "account"),
+    Check(
+        "security-hub-administrator",
+        security_hub_administrator,
+        "securityhub:DescribeOrganizationConfiguration",
+        "security-hub",
+    ),
     Check("stack", stack_status, "cloudformation:DescribeStacks", "account"),
     Check("alert-topic", alert_topic, "sns:ListSubscriptionsByTopic", "account"),
     Check("kill-switch", kill_switch, "ssm:GetParameter", "account"),

@@ -195,11 +195,13 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         "MailWindowSeconds": "0",
         "Quarantine": "14d",
         "ScheduleState": "ENABLED",
+        "SecurityHub": "ENABLED",
     }
     with embedded_aws(tmp_path_factory, ORGANIZATION) as (aws, organization), AwsCli() as aws_cli:
         deployed = stack.deploy(aws, organization, parameters)
         delegate_policies(deployed)
         made = Operator(deployed, aws_cli)
+        administrator(made, "enable")
         swept = made.runs("rootsweep sweep --json")
         assert swept.code == 0, swept
         made.sweep_id = swept.json["sweep_id"]
@@ -291,6 +293,12 @@ def sender(operator: Operator) -> None:
     operator.client("sesv2").delete_email_identity(EmailIdentity=stack.SENDER)
 
 
+def administrator(operator: Operator, verb: str = "disable") -> None:
+    """Of Security Hub, whose hub is turned on as well, and then stays so."""
+    hub = operator.client("securityhub", MANAGEMENT_ACCOUNT)
+    getattr(hub, f"{verb}_organization_admin_account")(AdminAccountId=SECURITY_ACCOUNT)
+
+
 def failed_sweep(operator: Operator) -> None:
     sender(operator)
     ran = operator.runs("rootsweep sweep")
@@ -351,6 +359,7 @@ BREAK: dict[str, tuple[str, Callable[[Operator], object], str]] = {
         ),
         "BROKEN",
     ),
+    "administrator": ("security-hub-administrator", administrator, "BROKEN"),
     "alerts": ("alert-topic", subscription, "BROKEN"),
     "kill switch": (
         "kill-switch",
@@ -385,6 +394,19 @@ def test_doctor_names_what_is_broken_and_its_repair_repairs_it(
     operator.repairs(found[name])
     if name == "member-role":
         assert operator.runs("rootsweep sweep --detect-only").code == 0
+    assert operator.named() == {}
+
+
+def test_security_hub_is_turned_on_before_it_has_an_administrator(operator: Operator) -> None:
+    """The hub of an administrator cannot be turned off."""
+    administrator(operator)
+    operator.client("securityhub").disable_security_hub()
+
+    for name in ("security-hub", "security-hub-administrator"):
+        found = operator.named()
+
+        assert {each: check["state"] for each, check in found.items()} == {name: "BROKEN"}
+        operator.repairs(found[name])
     assert operator.named() == {}
 
 

@@ -325,6 +325,28 @@ def test_the_schedule_is_enabled_without_deploying_other_code() -> None:
     )
 
 
+def test_security_hub_is_looked_at_only_where_it_is_used() -> None:
+    for look in (preconditions.security_hub, preconditions.security_hub_administrator):
+        assert look(deployed(seen())) is None
+        assert look(deployed(seen(), SecurityHub="DISABLED")) is None
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessException", "ResourceNotFoundException"])
+def test_security_hub_that_is_off_is_told_from_no_answer(code: str) -> None:
+    def refuse() -> None:
+        raise an_error(codes.pop(), "DescribeHub")
+
+    codes = ["LimitExceededException", code]
+    looked = deployed(seen(), SecurityHub="ENABLED")
+    looked.aws.client = lambda _: SimpleNamespace(describe_hub=refuse)
+    looked.aws.region = "eu-west-1"
+
+    check = next(each for each in preconditions.CHECKS if each.name == "security-hub")
+
+    found = [doctor._look(check, looked) for _ in range(2)]
+    assert [each and each.state for each in found] == [State.BROKEN, State.UNKNOWN]
+
+
 def lacking_role(*ids: str) -> preconditions.Result:
     """What doctor makes of a sweep that could not assume the audit role in these accounts."""
     looked = deployed(seen(list_roots={"Roots": [{"Id": "r-ab12"}]}), ScanAccess="MemberRole")
@@ -362,8 +384,9 @@ def test_stacks_of_the_management_account_are_in_the_region_of_the_stack() -> No
     assert of_members.endswith(" --region eu-west-1")
     assert of_management.endswith(" --region eu-west-1")
     assert "--profile" not in of_members + of_management
-    elsewhere = preconditions.Result(State.NOTE, "", ("aws iam x",), preconditions.Where.MANAGEMENT)
-    assert doctor._commands(aws, elsewhere) == ["aws iam x"]
+    commands = ("aws iam x", "aws securityhub x")
+    elsewhere = preconditions.Result(State.NOTE, "", commands, preconditions.Where.MANAGEMENT)
+    assert doctor._commands(aws, elsewhere) == ["aws iam x", "aws securityhub x --region eu-west-1"]
 
 
 def test_no_account_gets_powers_before_somebody_says_that_it_is_the_security_account() -> None:
