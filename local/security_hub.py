@@ -217,7 +217,8 @@ class SecurityHub:
         return {"AdminAccounts": accounts, "Feature": "SecurityHub"}
 
     def _configuration(self, account: str, region: str, _data: dict[str, Any]) -> dict[str, Any]:
-        """Only for the administrator of this Region; the refusal in the words of AWS."""
+        """Only for the administrator of this Region; the refusal in the words that AWS has for
+        UpdateOrganizationConfiguration."""
         if self._administrator(region) != account:
             raise ApiError(
                 "InvalidAccessException",
