@@ -492,6 +492,12 @@ def find_open_case(table: Table, *, account_id: str) -> Case | None:
     return case if case and not case.ended_at else None
 
 
+def last_case_id(table: Table, *, account_id: str) -> str:
+    """The id of the account's latest case that ended; empty if none did, or it is forgotten."""
+    last = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item", {})
+    return str(last.get("case_id", ""))
+
+
 def open_case_ids(table: Table) -> dict[str, str]:
     """The id of each open case, by account id."""
     items = every_item(table, KeyConditionExpression=Key("pk").eq(OPEN_CASE))

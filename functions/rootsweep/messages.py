@@ -1,4 +1,4 @@
-"""Every word a person reads: mails, pages and the report. The words are in `templates/`.
+"""Every word a person reads: mails, pages, the report, findings. The words are in `templates/`.
 
 Account names, addresses and reasons come from outside. Jinja2 escapes them in HTML, and
 `rootsweep.text.plain` makes one harmless line of each.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from rootsweep import escalation
+from rootsweep import console, escalation
 from rootsweep.text import plain, quoted, unlinked
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ _FIRST_ROWS = 100
 LINES_OF_A_MAIL = 40
 # Header lines have to stay short; the first mails of a conversation are enough to find it.
 MOST_REFERENCES = 10
+
+# What Security Hub takes (API reference, AwsSecurityFinding and Note).
+_FINDING_DESCRIPTION = 1024
+_FINDING_NOTE = 512
+FINDING_RECOMMENDATION = (
+    "Rootsweep asks who answers for the account and deletes what they approve. What to do about a "
+    "case that was escalated or failed is in docs/runbook.md."
+)
 
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -303,6 +311,21 @@ def report_page(report: Mapping[str, Any], **seen: Any) -> str:
     )
 
 
+def finding(case: Case, *, has_successor: bool) -> tuple[str, str]:
+    """Title and description of a case's finding in Security Hub."""
+    description = _render("finding.txt", case=case, has_successor=has_successor)
+    return (
+        f"Root access keys in account {case.account_id}",
+        plain(description, _FINDING_DESCRIPTION),
+    )
+
+
+def finding_note(case: Case) -> str:
+    """The note beside the finding of control IAM.4 about the account of a case."""
+    link = console.execution_link(case.execution_arn)
+    return plain(_render("finding_note.txt", case=case, link=link), _FINDING_NOTE)
+
+
 def _subject(cases: Sequence[Case], now: datetime) -> str:
     if len(cases) == 1:
         # Nor may a name be an encoded word, which mail programs decode (RFC 2047).
@@ -453,6 +476,7 @@ _environment = Environment(
 )
 _environment.filters |= {
     "plain": plain,
+    "execution_link": console.execution_link,
     "day": _day,
     "minute": _minute,
     "ago": _ago,

@@ -11,14 +11,12 @@ import re
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
-from rootsweep import messages
+from rootsweep import console, messages
 from rootsweep.accounts import AccountState
 from rootsweep.cases import Outcome
 from rootsweep.frameworks import REQUIREMENTS
 from rootsweep.sweeps import counts
-from rootsweep.table import case_key
 from rootsweep.text import plain
 
 if TYPE_CHECKING:
@@ -40,14 +38,6 @@ MOST_IN_DETAIL = 1000
 MOST_SWEEPS = 30
 _STATES_OF_THE_CHART = ("root_keys", "unknown", "excepted")
 _CHART_WIDTH, _CHART_HEIGHT = 300, 100
-
-# By partition. Neither form is documented; they are the addresses of these pages in the console:
-# of an execution also in AWS's own solution Centralized Logging with OpenSearch.
-_CONSOLES = {
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-}
 
 # What a spreadsheet program takes for a formula, in any script, at the beginning of a cell (OWASP,
 # "CSV Injection"): also after what another locale takes for the end of one.
@@ -158,27 +148,6 @@ def chart(history: Sequence[dict[str, Any]]) -> list[Bar]:
     return bars
 
 
-def execution_link(execution_arn: str) -> str:
-    """Where the console of Step Functions shows an execution; "" where no console is known."""
-    region, console = _console(execution_arn)
-    if not console:
-        return ""
-    arn = quote(execution_arn, safe=":")
-    return f"{console}/states/home?region={region}#/v2/executions/details/{arn}"
-
-
-def evidence_link(case: dict[str, Any], *, table: str) -> str:
-    """Where the console of DynamoDB shows the item of a case, with its evidence; or ""."""
-    region, console = _console(case["execution_arn"])
-    if not console:
-        return ""
-    key = quote(case_key(case["id"])["pk"], safe="")
-    return (
-        f"{console}/dynamodbv2/home?region={region}"
-        f"#item-explorer?operation=QUERY&pk={key}&table={quote(table, safe='')}"
-    )
-
-
 def page(
     report: dict[str, Any],
     *,
@@ -208,8 +177,8 @@ def page(
         requirements=REQUIREMENTS,
         execution_arn=execution_arn,
         stack=_stack(execution_arn),
-        execution_link=execution_link,
-        evidence_link=partial(evidence_link, table=table),
+        execution_link=console.execution_link,
+        evidence_link=partial(console.evidence_link, table=table),
         detect_only=detect_only,
     )
 
@@ -283,11 +252,3 @@ def _stack(execution_arn: str) -> dict[str, str]:
         case ["arn", _, _, region, account, "execution", machine, *_]:
             return {"name": machine.removesuffix("-sweep"), "account": account, "region": region}
     return {}
-
-
-def _console(arn: str) -> tuple[str, str]:
-    """The Region of an ARN, and the address of the console there; "" if it is none."""
-    match arn.split(":"):
-        case ["arn", partition, _, region, *_] if partition in _CONSOLES and region:
-            return region, f"https://{region}.{_CONSOLES[partition]}"
-    return "", ""

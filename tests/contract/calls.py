@@ -19,6 +19,7 @@ SERVICES = {
     "iam": "iam",
     "organizations": "organizations",
     "s3": "s3",
+    "securityhub": "securityhub",
     "sesv2": "ses",
     "sns": "sns",
     "ssm": "ssm",

@@ -26,6 +26,7 @@ PSEUDO = {
 ATTRIBUTES = {
     ("AWS::DynamoDB::Table", "Arn"): "dynamodb:eu-west-1:222222222222:table/{}",
     ("AWS::DynamoDB::Table", "StreamArn"): "dynamodb:eu-west-1:222222222222:table/{}/stream/2026",
+    ("AWS::Events::Rule", "Arn"): "events:eu-west-1:222222222222:rule/{}",
     ("AWS::Lambda::Function", "Arn"): "lambda:eu-west-1:222222222222:function:{}",
     ("AWS::Logs::LogGroup", "Arn"): "logs:eu-west-1:222222222222:log-group:{}:*",
     ("AWS::S3::Bucket", "Arn"): "s3:::{}",

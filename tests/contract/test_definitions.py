@@ -273,6 +273,7 @@ def test_only_what_answers_to_the_world_is_no_state() -> None:
         "explain_root_session",
         "log_decisions",
         "record_bounce",
+        "write_findings",
     }
 
 

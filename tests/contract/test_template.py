@@ -227,6 +227,8 @@ def test_a_function_may_call_what_its_code_calls_and_nothing_else(name: str) -> 
             "dynamodb:ListStreams",
             "sqs:SendMessage",
         }
+    if name in FROM_A_QUEUE:
+        allowed -= {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
     calls = [actions for _, actions in calls_of(name)]
 
     assert calls
@@ -626,6 +628,23 @@ def test_an_address_that_the_template_takes_is_one_for_the_code(name: str) -> No
 # Functions that something else than a state machine invokes, too.
 INVOKED_BY_EVENTS = {"explain_root_session", "record_bounce", "record_outcome"}
 ON_THE_STREAM = {"deliver_decision", "lift_ended_quarantines", "log_decisions"}
+# What a message of theirs says is tried again by the queue, whose last queue rings.
+FROM_A_QUEUE = {"write_findings"}
+
+
+def queues() -> dict[str, dict[str, Any]]:
+    return resources("AWS::SQS::Queue")
+
+
+def test_a_queue_gives_its_function_time_and_tries_again() -> None:
+    for name in FROM_A_QUEUE:
+        [source] = functions()[name]["Events"].values()
+        queue = queues()[source["Properties"]["Queue"]["Fn::GetAtt"][0]]
+        timeout = functions()[name]["Timeout"]
+        # Lambda Developer Guide, "Using Lambda with Amazon SQS": six times, and five at the least.
+        assert queue["VisibilityTimeout"] >= 6 * timeout
+        assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
+        assert source["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:
@@ -633,7 +652,7 @@ def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:
         target["Arn"]["Fn::GetAtt"][0]
         for rule in resources("AWS::Events::Rule").values()
         for target in rule["Targets"]
-        if "Fn::GetAtt" in target["Arn"]
+        if "Fn::GetAtt" in target["Arn"] and target["Arn"]["Fn::GetAtt"][0] not in queues()
     }
     keeping = {
         properties["Role"]["Fn::GetAtt"][0].replace("Role", "Function")
@@ -673,7 +692,15 @@ def test_every_queue_rings_when_something_is_in_it() -> None:
         if alarm.get("Namespace") == "AWS/SQS"
     }
 
-    assert watched == set(resources("AWS::SQS::Queue"))
+    last = {
+        properties["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+        for properties in queues().values()
+        if "RedrivePolicy" in properties
+    }
+    read = {id for id, properties in queues().items() if "RedrivePolicy" in properties}
+    assert len(last) == len(read) == len(FROM_A_QUEUE)
+    assert watched == set(queues()) - read
+    assert last <= watched
 
 
 def summed(id: str) -> set[tuple[str, str]]:

@@ -461,9 +461,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         "MailWindowSeconds": "8",
         "ManualRemovalCheckSeconds": "10",
         "Quarantine": "25s",
+        "SecurityHub": "ENABLED",
     }
     with embedded_aws(tmp_path_factory, ORGANIZATION) as (aws, organization):
         made = Deployed(stack.deploy(aws, organization, parameters))
+        administer_security_hub(made.stack)
         made.sweep(accounts=[SILENT])
         yield made
 
@@ -512,6 +514,12 @@ def delegate_policies(deployed: stack.Stack) -> None:
     as_root(deployed, MANAGEMENT_ACCOUNT, "organizations").put_resource_policy(
         Content=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     )
+
+
+def administer_security_hub(deployed: stack.Stack) -> None:
+    """Security Hub is on in the security account, which sees the findings of all accounts."""
+    hub = as_root(deployed, MANAGEMENT_ACCOUNT, "securityhub")
+    hub.enable_organization_admin_account(AdminAccountId=SECURITY_ACCOUNT)
 
 
 @contextmanager

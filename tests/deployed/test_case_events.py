@@ -1,4 +1,5 @@
-"""Events about cases, as a rule of somebody else's on the default event bus gets them."""
+"""What others are told of cases: events, as a rule of somebody else's on the default event bus gets
+them, and findings, as an administrator of Security Hub sees them."""
 
 from __future__ import annotations
 
@@ -18,16 +19,22 @@ if TYPE_CHECKING:
 
     from .conftest import Deployed
 
+CONTROL = "security-control/IAM.4"
 APPROVED, DECLINED = "400000000206", "400000000207"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 SCHEMA = DOCUMENT.with_name("case-changed.schema.json")
 
 
 class Told(NamedTuple):
-    """All events about two cases, of which one was approved and one declined; what chat got."""
+    """All events about two cases, of which one was approved and one declined; what chat got.
+
+    And what findings there were about each account while it was asked about, and at the end.
+    """
 
     events: list[dict[str, Any]]
     chat: list[dict[str, Any]]
+    asked: dict[str, dict[str, dict[str, Any]]]
+    ended: dict[str, dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,7 @@ def told(deployed: Deployed) -> Told:
     deployed.sweep(accounts=[APPROVED, DECLINED])
     for account in (APPROVED, DECLINED):
         deployed.waits(account)
+    asked = findings_when(deployed, "AWAITING_APPROVAL", "AWAITING_APPROVAL")
     deployed.approve(APPROVED, deployed.mail_about(APPROVED).link)
     link = deployed.mail_about(DECLINED).link
     deployed.browser.post(link, data=deployed.form(DECLINED, link, "decline"))
@@ -52,7 +60,31 @@ def told(deployed: Deployed) -> Told:
 
     deployed.until(are_over, "events about the end of both cases")
     ours = [event for event in events if event["detail"]["account_id"] in (APPROVED, DECLINED)]
-    return Told(ours, chat())
+    return Told(ours, chat(), asked, findings_when(deployed, "REMEDIATED", "DECLINED"))
+
+
+def findings_when(deployed: Deployed, *outcomes: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The findings about both accounts, by generator, once they tell these outcomes."""
+    hub = deployed.stack.client("securityhub")
+
+    def about(account: str, outcome: str) -> dict[str, dict[str, Any]]:
+        resource = {"Value": f"AWS::::Account:{account}", "Comparison": "EQUALS"}
+        found = hub.get_findings(Filters={"ResourceId": [resource]})["Findings"]
+        by_generator = {each["GeneratorId"]: each for each in found}
+        ours = by_generator.get("rootsweep", {"ProductFields": {}})
+        is_told = ours["ProductFields"].get("rootsweep/outcome") == outcome
+        return by_generator if is_told else {}
+
+    def findings() -> dict[str, dict[str, dict[str, Any]]] | None:
+        told = {
+            account: about(account, outcome)
+            for account, outcome in zip((APPROVED, DECLINED), outcomes, strict=True)
+        }
+        return told if all(told.values()) else None
+
+    found = deployed.until(findings, f"findings about {outcomes}")
+    assert found
+    return found
 
 
 def listen(
@@ -160,3 +192,24 @@ def test_the_example_in_the_document_is_one(told: Told) -> None:
     Draft202012Validator(json.loads(SCHEMA.read_text())).validate(example["detail"])
     assert list(example["detail"]) == list(told.events[0]["detail"])
     assert example.keys() == told.events[0].keys()
+
+
+def test_a_case_is_a_finding_and_the_control_is_notified(told: Told) -> None:
+    for account in (APPROVED, DECLINED):
+        ours, control = (told.asked[account][each] for each in ("rootsweep", CONTROL))
+        assert (ours["RecordState"], ours["Workflow"]["Status"]) == ("ACTIVE", "NOTIFIED")
+        assert ours["AwsAccountId"] == "222222222222"
+        assert ours["Resources"] == control["Resources"]
+        assert (control["Compliance"]["Status"], control["Workflow"]["Status"]) == (
+            "FAILED",
+            "NOTIFIED",
+        )
+        assert f"case {ours['ProductFields']['rootsweep/case_id']} is" in control["Note"]["Text"]
+
+
+def test_the_finding_of_a_case_that_has_ended_is_archived(told: Told) -> None:
+    for account, status in ((APPROVED, ("PASSED", "RESOLVED")), (DECLINED, ("FAILED", "NOTIFIED"))):
+        ours, control = (told.ended[account][each] for each in ("rootsweep", CONTROL))
+        assert ours["RecordState"] == "ARCHIVED"
+        # Whether the account passes is for the control to say.
+        assert (control["Compliance"]["Status"], control["Workflow"]["Status"]) == status

@@ -77,6 +77,7 @@ STRICTEST = {
     "RolePath": PATH,
     "ScanAccess": "MemberRole",
     "ScheduleState": "ENABLED",
+    "SecurityHub": "ENABLED",
     "TwoApproversIfUsedWithinDays": "3650",
 }
 # What is given where it is made, or has nothing that is stricter than its default.

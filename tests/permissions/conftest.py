@@ -7,6 +7,7 @@ import pytest
 from local import stack
 from tests.deployed.conftest import (
     SECURITY_ACCOUNT,
+    administer_security_hub,
     allow,
     as_root,
     delegate_policies,
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with embedded_aws(tmp_path_factory, ORGANIZATION) as (aws, organization):
-        deployed = stack.deploy(aws, organization, {"Quarantine": "1d", "MailWindowSeconds": "0"})
+        parameters = {"MailWindowSeconds": "0", "Quarantine": "1d", "SecurityHub": "ENABLED"}
+        deployed = stack.deploy(aws, organization, parameters)
         pages = deployed.client("cloudformation").get_paginator("list_stack_resources")
         ids = {
             each["LogicalResourceId"]: each["PhysicalResourceId"]
@@ -30,6 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             for each in page["StackResourceSummaries"]
         }
         delegate_policies(deployed)
+        administer_security_hub(deployed)
         us = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"})
         there = as_root(deployed, CLEAN, "iam")
         there.create_role(RoleName="other", AssumeRolePolicyDocument=us)

@@ -42,6 +42,12 @@ def start(machine: str) -> tuple[str, str, dict[str, Any]]:
     return "stepfunctions", "start_execution", given
 
 
+def set_workflow(status: str) -> tuple[str, str, dict[str, Any]]:
+    finding = {"Id": "x", "ProductArn": "arn:aws:securityhub:us-east-1::product/aws/securityhub"}
+    given = {"FindingIdentifiers": [finding], "Workflow": {"Status": status}}
+    return "securityhub", "batch_update_findings", given
+
+
 AUDIT = root_session("IAMAuditRootUserCredentials")
 DELETE = root_session("IAMDeleteRootUserCredentials")
 PASSWORD = root_session("IAMCreateRootUserPassword")
@@ -155,6 +161,11 @@ DENIED = {
         *(AUDIT, DELETE, ROLE, MAIL, TASK, item("get_item", "CASE#1")),
         item("put_item", "ROOT_SESSION#1"),
     ],
+    "WriteFindings": [
+        *(AUDIT, DELETE, ROLE, MAIL, TASK, item("update_item", "CASE#1")),
+        *(item("get_item", "LINK#1"), set_workflow("SUPPRESSED"), set_workflow("RESOLVED")),
+        ("securityhub", "disable_security_hub", {}),
+    ],
     "Sweep": [
         *(AUDIT, DELETE, ROLE, MAIL, TASK, item("get_item", "CASE#1"), put("report.json")),
         *(invoke("DeleteRootKeysFunction"), invoke("ApprovalPageFunction")),
@@ -188,6 +199,7 @@ def named(value: Any) -> str:
         key["pk"]["S"] if isinstance(key, dict) else key,
         *(text.rpartition("/")[2] for text in (task, *(given.get(name, "") for name in names))),
         table.get(given.get("TableName", ""), ""),
+        given.get("Workflow", {}).get("Status", ""),
         *(f"from {entry['Source']}" for entry in given.get("Entries", ())),
     ]
     return " ".join([f"{prefix}:{action}", *(text.strip("<>") for text in about if text)])

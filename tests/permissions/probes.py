@@ -430,6 +430,31 @@ def tell_others(world: World) -> None:
     world.invoke("log_decisions", {"announce": [world.decided().id]})
 
 
+def write_findings(world: World) -> None:
+    hub = world.stack.client("securityhub")
+
+    def statuses(case: Case) -> set[tuple[str, str]]:
+        event = {"body": json.dumps({"detail": {"case_id": case.id}}), "messageId": "m"}
+        answer = world.invoke("write_findings", {"Records": [event]})
+        assert answer == {"batchItemFailures": []}
+        filters = {
+            "ResourceId": [{"Value": f"AWS::::Account:{KEYED}", "Comparison": "EQUALS"}],
+            "RecordState": [{"Value": "ACTIVE", "Comparison": "EQUALS"}],
+        }
+        found = hub.get_findings(Filters=filters)["Findings"]
+        return {
+            (each["GeneratorId"], each["Workflow"]["Status"])
+            for each in found
+            if each["Id"] == case.execution_arn or each["AwsAccountId"] == KEYED
+        }
+
+    control = "security-control/IAM.4"
+    case = world.asked()
+    assert statuses(case) == {("rootsweep", "NOTIFIED"), (control, "NOTIFIED")}
+    world.ended(Outcome.ESCALATED, case)
+    assert statuses(case) == {("rootsweep", "NEW"), (control, "NEW")}
+
+
 class DecisionLog:
     """What is exported of the decision log."""
 
@@ -493,5 +518,6 @@ PROBES: dict[str, list[Probe]] = {
     "request_approval": [request_approval],
     "request_manual_removal": [request_manual_removal],
     "warn_exception_owners": [warn_exception_owners],
+    "write_findings": [write_findings],
     "write_report": [write_report],
 }

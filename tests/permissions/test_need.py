@@ -24,6 +24,9 @@ BY_LAMBDA = {
     "dynamodb:ListStreams",
     "logs:CreateLogStream",
     "logs:PutLogEvents",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
     "sqs:SendMessage",
 }
 

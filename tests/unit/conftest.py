@@ -46,6 +46,7 @@ ENVIRONMENT = {
     "METRICS_NAMESPACE": "",
     "OUR_ROLES": "arn:aws:iam::222222222222:role/rootsweep-GatherEvidenceRole-1A2B",
     "PARTITION": "aws",
+    "PRODUCT_ARN": "arn:aws:securityhub:eu-west-1:222222222222:product/222222222222/default",
     "QUARANTINE": "",
     "QUARANTINE_POLICY_NAME": "rootsweep-quarantine",
     "REMEDIATE_ARN": "arn:aws:states:eu-west-1:222222222222:stateMachine:rootsweep-remediate",

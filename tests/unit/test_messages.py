@@ -23,6 +23,7 @@ from rootsweep import messages
 from rootsweep.approvals import FormError
 from rootsweep.approvers import Thread
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
+from rootsweep.console import execution_link
 from rootsweep.escalation import Rung
 from rootsweep.exceptions import AccountException
 from rootsweep.messages import Mail
@@ -301,12 +302,17 @@ def test_a_name_that_is_an_encoded_word_is_none_in_a_subject(text: str) -> None:
 
 
 @every_mail
-def test_the_only_address_in_a_mail_is_the_page(write: Callable[[Case], Mail]) -> None:
-    mail = write(a_case())
+def test_the_addresses_in_a_mail_are_the_page_and_the_execution(
+    write: Callable[[Case], Mail],
+) -> None:
+    case = a_case()
+    mail = write(case)
     structure = Structure(mail.html)
+    # A mail about several cases has none: its page leads to them.
+    last = [execution_link(case.execution_arn)] if case.id in mail.text else []
 
-    assert structure.addresses == [URL]
-    assert re.findall(r"\S+://\S+", mail.text) == [URL]
+    assert structure.addresses == [URL, *last]
+    assert re.findall(r"\S+://\S+", mail.text) == [URL, *last]
     assert not {"img", "script", "link", "form", "input", "iframe"} & {
         name for name, _ in structure.elements
     }
@@ -508,7 +514,6 @@ def test_the_task_token_is_in_nothing_that_a_person_gets() -> None:
 
     for text in [*(mail.text + mail.html + mail.subject for mail in mails), *pages, *notices]:
         assert "THE-TASK-TOKEN" not in text
-        assert case.execution_arn not in text
         assert case.fingerprint not in text
 
 

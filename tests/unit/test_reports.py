@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootsweep import reports, sweeps
+from rootsweep import console, reports, sweeps
 from rootsweep.accounts import AccountState
 from rootsweep.cases import Outcome
 from tests.reports import CALC, EVENT, HOSTILE_NAMES
@@ -227,29 +227,8 @@ def test_a_sweep_of_some_accounts_is_not_compared() -> None:
 # -- links ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("partition", "region", "host"),
-    [
-        ("aws", "eu-west-1", "eu-west-1.console.aws.amazon.com"),
-        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
-        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
-    ],
-)
-def test_links_lead_to_the_console_of_the_partition(partition: str, region: str, host: str) -> None:
-    arn = f"arn:{partition}:states:{region}:222222222222:execution:rootsweep-remediate:c-1"
-
-    assert reports.execution_link(arn) == (
-        f"https://{host}/states/home?region={region}#/v2/executions/details/{arn}"
-    )
-    assert reports.evidence_link({"id": "c-1", "execution_arn": arn}, table="t&x") == (
-        f"https://{host}/dynamodbv2/home?region={region}"
-        "#item-explorer?operation=QUERY&pk=CASE%23c-1&table=t%26x"
-    )
-
-
 @pytest.mark.parametrize("arn", ["", "x", "arn:aws-iso:states:us-iso-east-1:2:execution:a:b"])
 def test_where_no_console_is_known_there_is_no_link(arn: str) -> None:
-    assert reports.execution_link(arn) == ""
     row = with_case("FAILED")
     row["case"]["execution_arn"] = arn
     page = a_page(row, execution_arn=arn)
@@ -421,7 +400,7 @@ def test_where_everybody_needs_somebody_the_rest_is_in_the_table(
     assert page.count('<tr id="a') == 2
     assert "And 3 more in the" in page
     assert "All of them are in the" in page
-    assert f'<a href="{reports.execution_link(rows[-1]["case"]["execution_arn"])}">' in page
+    assert f'<a href="{console.execution_link(rows[-1]["case"]["execution_arn"])}">' in page
 
 
 def test_a_report_can_be_made_of_its_json() -> None:
