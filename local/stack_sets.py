@@ -1,16 +1,18 @@
-"""Service-managed StackSets, which MiniStack lacks, of templates that make IAM roles.
+"""Service-managed StackSets, which MiniStack lacks.
 
 Source: CloudFormation API reference, ActivateOrganizationsAccess, DescribeOrganizationsAccess,
-CreateStackSet, CreateStackInstances, ListStackInstances. Roles are there at once, without stacks in
-the accounts; what is in no region, like a role, is made once. No automatic deployment.
+CreateStackSet, CreateStackInstances, DeleteStackInstances, DeleteStackSet, ListStackInstances. The
+stacks are there, or gone, when the operation answers. No automatic deployment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from ministack import app
@@ -28,18 +30,20 @@ if TYPE_CHECKING:
 
 def install(organization: Pretend) -> None:
     handlers: dict[str, Handler] = app.SERVICE_HANDLERS
-    handlers["cloudformation"] = _handler(StackSets(organization), handlers["cloudformation"])
+    inner = handlers["cloudformation"]
+    handlers["cloudformation"] = _handler(StackSets(organization, inner), inner)
 
 
 class StackSets:
     """The StackSets of the management account."""
 
-    def __init__(self, organization: Pretend) -> None:
+    def __init__(self, organization: Pretend, cloudformation: Handler) -> None:
         self._organization = organization
-        # Of each: the template, its parameters, and when the role came into which account.
-        self._sets: dict[str, tuple[str, dict[str, str], dict[str, float]]] = {}
+        self._cloudformation = cloudformation
+        # Of each: what its stacks are made of, and which there are, by account and Region.
+        self._sets: dict[str, tuple[dict[str, str], dict[tuple[str, str], str]]] = {}
 
-    def answer(self, operation: str, params: Mapping[str, str]) -> str:
+    async def answer(self, operation: str, params: Mapping[str, str]) -> str:
         """The result element of one of the operations."""
         if responses.get_account_id() != self._organization.management:
             raise ApiError("ValidationError", "You must be the management account.")
@@ -61,7 +65,11 @@ class StackSets:
         if name not in self._sets:
             raise ApiError("StackSetNotFoundException", f"StackSet {name} not found", 404)
         if operation == "CreateStackInstances":
-            return self._deploy(name, params)
+            return await self._deploy(name, params)
+        if operation == "DeleteStackInstances":
+            return await self._withdraw(name, params)
+        if operation == "DeleteStackSet":
+            return self._delete(name)
         return self._list(name)
 
     def _create(self, name: str, params: Mapping[str, str]) -> str:
@@ -69,22 +77,60 @@ class StackSets:
             raise ApiError("NameAlreadyExistsException", f"StackSet {name} already exists", 409)
         if params.get("PermissionModel") != "SERVICE_MANAGED":
             raise ApiError("ValidationError", "Only SERVICE_MANAGED is pretended.")
-        given = dict(
-            zip(
-                _members(params, "Parameters", ".ParameterKey"),
-                _members(params, "Parameters", ".ParameterValue"),
-                strict=True,
-            )
-        )
-        self._sets[name] = params["TemplateBody"], given, {}
+        of_stacks = ("TemplateBody", "Parameters.", "Capabilities.")
+        given = {key: value for key, value in params.items() if key.startswith(of_stacks)}
+        self._sets[name] = given, {}
         return f"<StackSetId>{escape(name)}:{secrets.token_hex(16)}</StackSetId>"
 
-    def _deploy(self, name: str, params: Mapping[str, str]) -> str:
-        template, given, there = self._sets[name]
-        accounts = self._targets(params)
-        pretend.create_roles(template, given, accounts)
-        there.update(dict.fromkeys(accounts, time.time()))
+    async def _deploy(self, name: str, params: Mapping[str, str]) -> str:
+        given, there = self._sets[name]
+        for place in self._places(params):
+            if place not in there:
+                there[place] = f"StackSet-{name}-{secrets.token_hex(16)}"
+                await self._call(place, "CreateStack", {"StackName": there[place], **given})
+                await self._until(place, there[place], "CREATE_COMPLETE")
         return f"<OperationId>{secrets.token_hex(16)}</OperationId>"
+
+    async def _withdraw(self, name: str, params: Mapping[str, str]) -> str:
+        there = self._sets[name][1]
+        for place in self._places(params):
+            stack = there.pop(place, "")
+            if stack and params.get("RetainStacks") != "true":
+                await self._call(place, "DeleteStack", {"StackName": stack})
+                await self._until(place, stack, "")
+        return f"<OperationId>{secrets.token_hex(16)}</OperationId>"
+
+    def _delete(self, name: str) -> str:
+        if self._sets[name][1]:
+            raise ApiError("StackSetNotEmptyException", f"StackSet {name} is not empty", 409)
+        del self._sets[name]
+        return ""
+
+    async def _until(self, place: tuple[str, str], stack: str, status: str) -> None:
+        """Waits until the stack has the status; until it is gone if that is empty."""
+        while True:
+            code, answer = await self._call(place, "DescribeStacks", {"StackName": stack})
+            found = re.search(r"<StackStatus>(\w+)</StackStatus>", answer)
+            now = found[1] if found and code == 200 else ""
+            if now == status or (not status and now == "DELETE_COMPLETE"):
+                return
+            if "FAILED" in now or "ROLLBACK" in now:
+                raise ApiError("ValidationError", f"the stack in {place} is {now}: {answer}")
+            await asyncio.sleep(0.05)
+
+    async def _call(
+        self, place: tuple[str, str], action: str, params: Mapping[str, str]
+    ) -> tuple[int, str]:
+        """Status and body of CloudFormation's answer in an account and Region."""
+        body = urlencode({"Action": action, "Version": "2010-05-15", **params}).encode()
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        with responses.request_scope(*place):
+            status, _, answer = await self._cloudformation("POST", "/", headers, body, {})
+        return status, answer.decode()
+
+    def _places(self, params: Mapping[str, str]) -> list[tuple[str, str]]:
+        regions = _members(params, "Regions")
+        return [(account, region) for account in self._targets(params) for region in regions]
 
     def _targets(self, params: Mapping[str, str]) -> list[str]:
         """Accounts that function, below the units; StackSets leave the management account out."""
@@ -104,9 +150,9 @@ class StackSets:
 
     def _list(self, name: str) -> str:
         summaries = "".join(
-            f"<member><StackSetId>{escape(name)}</StackSetId><Region>us-east-1</Region>"
+            f"<member><StackSetId>{escape(name)}</StackSetId><Region>{region}</Region>"
             f"<Account>{account}</Account><Status>CURRENT</Status></member>"
-            for account in self._sets[name][2]
+            for account, region in self._sets[name][1]
         )
         return f"<Summaries>{summaries}</Summaries>"
 
@@ -115,6 +161,8 @@ _OPERATIONS = (
     "ActivateOrganizationsAccess",
     "CreateStackInstances",
     "CreateStackSet",
+    "DeleteStackInstances",
+    "DeleteStackSet",
     "DescribeOrganizationsAccess",
     "ListStackInstances",
 )
@@ -129,7 +177,8 @@ def _handler(sets: StackSets, inner: Handler) -> Handler:
         if operation not in _OPERATIONS:
             return await inner(method, path, headers, body, query)
         try:
-            result = f"<{operation}Result>{sets.answer(operation, params)}</{operation}Result>"
+            answered = await sets.answer(operation, params)
+            result = f"<{operation}Result>{answered}</{operation}Result>"
         except ApiError as error:
             refused: Response = helpers._error(error.code, error.message, error.status or 400)
             return refused

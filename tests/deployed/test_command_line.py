@@ -1,6 +1,7 @@
-"""The command `rootsweep` on a deployed stack, and each precondition broken in turn.
+"""The command `rootsweep` on a stack that came about as docs/deploy.md says, and goes as it says.
 
-What doctor prints as a repair is run as it is printed: by the AWS CLI, or by `rootsweep` itself.
+In between each precondition is broken in turn. What doctor prints as a repair is run as it is
+printed, and what the document says as it stands there: by the AWS CLI, or by `rootsweep` itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -46,13 +48,17 @@ if TYPE_CHECKING:
 
 WITH_KEYS, HOSTILE, CLEAN = (f"400000000{n}" for n in (301, 302, 303))
 NAME = "[red]evil[/red] \u001b[31m\u202e\u001b]0;x\u0007"
+NO_ROLE = {"audit_role": False}
 ORGANIZATION = {
     "management_account": MANAGEMENT_ACCOUNT,
     "security_account": SECURITY_ACCOUNT,
     "accounts": [
-        account(301, key(301), ou="Workloads/Prod", tags=approver("owner@example.com")),
-        account(302, key(302), name=NAME),
-        account(303, ou="Workloads"),
+        *({"id": id, **NO_ROLE} for id in (MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT)),
+        account(
+            301, key(301), ou="Workloads/Prod", tags=approver("owner@example.com"), audit_role=False
+        ),
+        account(302, key(302), name=NAME, audit_role=False),
+        account(303, ou="Workloads", audit_role=False),
     ],
 }
 IAM, ACCOUNTS = "iam.amazonaws.com", "account.amazonaws.com"
@@ -170,6 +176,23 @@ class Operator:
             cli.main(arguments)
         return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
+    def follows(self, step: str, account_id: str = SECURITY_ACCOUNT) -> list[Ran]:
+        """The commands under a heading of docs/deploy.md, one after the other."""
+        text = (stack.ROOT / "docs/deploy.md").read_text()
+        [part] = re.findall(rf"^##+ {step}.*?\n(.*?)(?=^##+ |\Z)", text, flags=re.M | re.S)
+        # From step 4 on it is the security account, unless it says otherwise.
+        assert account_id == SECURITY_ACCOUNT or "management account" in part
+        blocks = re.findall(r"^```sh\n(.*?)^```", part, flags=re.M | re.S)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        return [self._follows(line, account_id) for line in lines if not line.startswith(NOT_HERE)]
+
+    def _follows(self, line: str, account_id: str) -> Ran:
+        [root] = organizations(self).list_roots()["Roots"]
+        meant = line.replace("r-ab12", root["Id"]).replace("eu-west-1", self.stack.region)
+        ran = self.runs(meant.replace("333333333333", CLEAN), account_id)
+        assert ran.code == 0, (meant, ran)
+        return ran
+
     def named(self) -> dict[str, dict[str, Any]]:
         """What doctor finds fault with, by the names of the checks; what waits is no fault."""
         ran = self.runs("rootsweep doctor --json")
@@ -188,6 +211,10 @@ class Operator:
             assert ran.code == 0, (command, ran)
 
 
+# What stands in for them: that the tests run, and `stack.deploy` without questions.
+NOT_HERE = ("make ", "sam ")
+
+
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     parameters = {
@@ -198,10 +225,21 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         "SecurityHub": "ENABLED",
     }
     with embedded_aws(tmp_path_factory, ORGANIZATION) as (aws, organization), AwsCli() as aws_cli:
-        deployed = stack.deploy(aws, organization, parameters)
-        delegate_policies(deployed)
-        made = Operator(deployed, aws_cli)
-        administrator(made, "enable")
+        nothing = stack.Stack(aws.endpoint, stack.REGION, SECURITY_ACCOUNT, "", {})
+        made = Operator(nothing, aws_cli)
+        with_nothing_done(made)
+        for step in ("1. ", "2. ", "3. "):
+            made.follows(step, MANAGEMENT_ACCOUNT)
+        *_, looked = made.follows("4. ")
+        assert "BROKEN" not in looked.out
+        # What some of these parameters want before.
+        made.follows("Security Hub", MANAGEMENT_ACCOUNT)
+        delegate_policies(made.stack)
+        made.stack = stack.deploy(aws, organization, parameters)
+        for step in ("6. ", "7. "):
+            made.follows(step)
+        for step in ("Nobody else", "Root activity"):
+            made.follows(step, MANAGEMENT_ACCOUNT)
         swept = made.runs("rootsweep sweep --json")
         assert swept.code == 0, swept
         made.sweep_id = swept.json["sweep_id"]
@@ -221,6 +259,15 @@ def features(operator: Operator) -> None:
         f"{operator.stack.endpoint}/_rootsweep/organization",
         json={"feature_set": "CONSOLIDATED_BILLING"},
     ).raise_for_status()
+
+
+def with_nothing_done(operator: Operator) -> None:
+    """An organization in which nobody has begun."""
+    trust(operator)
+    delegate(operator, ACCOUNTS)
+    for service in (ACCOUNTS, STACK_SETS):
+        organizations(operator).disable_aws_service_access(ServicePrincipal=service)
+    sandbox(operator)
 
 
 def delegate(operator: Operator, service: str = IAM) -> None:
@@ -307,26 +354,33 @@ def failed_sweep(operator: Operator) -> None:
     assert "SES has not verified the sender" in ran.out
 
 
-def member_role(operator: Operator, account_id: str) -> None:
-    iam = operator.client("iam", account_id)
-    iam.delete_role_policy(RoleName="rootsweep-audit", PolicyName="read-account-summary")
-    iam.delete_role(RoleName="rootsweep-audit")
+def role_of_the_management_account(operator: Operator) -> None:
+    client = operator.client("cloudformation", MANAGEMENT_ACCOUNT)
+    client.delete_stack(StackName="rootsweep-audit-role")
+    client.get_waiter("stack_delete_complete").wait(
+        StackName="rootsweep-audit-role", WaiterConfig={"Delay": 1}
+    )
+    has_an_unknown_account(operator)
+
+
+def role_of_a_member(operator: Operator) -> None:
+    root = organizations(operator).list_roots()["Roots"][0]["Id"]
+    operator.client("cloudformation", MANAGEMENT_ACCOUNT).delete_stack_instances(
+        StackSetName="rootsweep-audit-role",
+        DeploymentTargets={
+            "OrganizationalUnitIds": [root],
+            "Accounts": [CLEAN],
+            "AccountFilterType": "INTERSECTION",
+        },
+        Regions=["us-east-1"],
+        RetainStacks=False,
+    )
+    has_an_unknown_account(operator)
+
+
+def has_an_unknown_account(operator: Operator) -> None:
     ran = operator.runs("rootsweep sweep --detect-only --json")
     assert (ran.code, ran.json["accounts"]["unknown"]) == (1, 1)
-
-
-def stack_set(operator: Operator) -> None:
-    """As step 2 of docs/deploy.md makes it."""
-    ran = operator.runs(
-        "aws cloudformation create-stack-set --stack-set-name rootsweep-audit-role"
-        " --template-body file://member-role.yaml --capabilities CAPABILITY_NAMED_IAM"
-        " --permission-model SERVICE_MANAGED"
-        " --auto-deployment Enabled=true,RetainStacksOnAccountRemoval=false"
-        f" --parameters ParameterKey=SecurityAccountId,ParameterValue={SECURITY_ACCOUNT}",
-        MANAGEMENT_ACCOUNT,
-    )
-    assert ran.code == 0, ran
-    member_role(operator, CLEAN)
 
 
 BREAK: dict[str, tuple[str, Callable[[Operator], object], str]] = {
@@ -374,10 +428,10 @@ BREAK: dict[str, tuple[str, Callable[[Operator], object], str]] = {
     "sweep": ("last-sweep", failed_sweep, "BROKEN"),
     "role in the management account": (
         "member-role",
-        lambda operator: member_role(operator, MANAGEMENT_ACCOUNT),
+        role_of_the_management_account,
         "BROKEN",
     ),
-    "role in a member": ("member-role", stack_set, "BROKEN"),
+    "role in a member": ("member-role", role_of_a_member, "BROKEN"),
 }
 
 
@@ -440,29 +494,32 @@ def updated(operator: Operator) -> None:
     )
 
 
-@pytest.mark.parametrize(("region", "state"), [("", "FINE"), ("eu-west-3", "BROKEN")])
-def test_the_policy_of_rootsweep_is_fine_where_it_fits_the_stack(
-    operator: Operator, region: str, state: str
+def test_the_policy_of_rootsweep_is_named_where_it_does_not_fit_the_stack(
+    operator: Operator,
 ) -> None:
-    ran = operator.runs(
-        "aws cloudformation deploy --template-file root-session-policy.yaml"
-        f" --stack-name rootsweep-root-sessions --parameter-overrides RootsweepStackName=rootsweep"
-        f" SecurityAccountId={SECURITY_ACCOUNT} RootsweepRegion={region or operator.stack.region}",
-        MANAGEMENT_ACCOUNT,
-    )
-    assert ran.code == 0, ran
-    try:
-        found = operator.named()
-    finally:
-        client = operator.client("cloudformation", MANAGEMENT_ACCOUNT)
+    client = operator.client("cloudformation", MANAGEMENT_ACCOUNT)
+
+    def delete() -> None:
         client.delete_stack(StackName="rootsweep-root-sessions")
         client.get_waiter("stack_delete_complete").wait(
             StackName="rootsweep-root-sessions", WaiterConfig={"Delay": 1}
         )
 
-    assert {each: check["state"] for each, check in found.items()} == (
-        {} if state == "FINE" else {"service-control-policies": state}
+    delete()
+    ran = operator.runs(
+        "aws cloudformation deploy --template-file root-session-policy.yaml"
+        " --stack-name rootsweep-root-sessions --parameter-overrides RootsweepStackName=rootsweep"
+        f" SecurityAccountId={SECURITY_ACCOUNT} RootsweepRegion=eu-west-3",
+        MANAGEMENT_ACCOUNT,
     )
+    assert ran.code == 0, ran
+    found = operator.named()
+    delete()
+    operator.follows("Nobody else", MANAGEMENT_ACCOUNT)
+
+    assert {each: check["state"] for each, check in found.items()} == {
+        "service-control-policies": "BROKEN"
+    }
     assert operator.named() == {}
 
 
@@ -481,7 +538,11 @@ def test_before_a_deploy_doctor_looks_at_what_can_be_there(operator: Operator) -
     looked = {check["name"]: check for check in ran.json["checks"]}
     assert ran.json["stack"] is None
     assert looked.keys() & {"stack", "kill-switch", "last-sweep", "member-role"} == set()
-    assert {name for name, check in looked.items() if check["state"] != "FINE"} == {"sender"}
+    # The policy of step 9 is for the Region in which there is a stack.
+    assert {name for name, check in looked.items() if check["state"] != "FINE"} == {
+        "sender",
+        "service-control-policies",
+    }
     by_variable = operator.runs("rootsweep doctor --json", AWS_REGION="eu-west-1")
     assert by_variable.json["region"] == "eu-west-1"
     ran = operator.runs("rootsweep doctor --json --region eu-west-1 --sender me@example.com")
@@ -667,3 +728,71 @@ def test_a_terminal_has_a_progress_bar_and_colours(operator: Operator) -> None:
     assert process.wait() == 0
     assert b"1/1" in shown
     assert b"\x1b[32mCLEAN" in shown
+
+
+# -- and back to nothing; the last of all ---------------------------------------------------------
+
+
+def test_uninstalling_leaves_behind_what_the_document_says(operator: Operator) -> None:
+    *guard_rails, stack_itself, roles, tables = sections("## Uninstall")
+    [root] = organizations(operator).list_roots()["Roots"]
+    for case in operator.runs("rootsweep cases --json").json:
+        operator.client("stepfunctions").stop_execution(executionArn=case["execution_arn"])
+    delete_identity = "aws sesv2 delete-email-identity --email-identity rootsweep@example.com"
+    assert delete_identity in (stack.ROOT / "docs/deploy.md").read_text()
+
+    for block in guard_rails:
+        shell(operator, block.replace("r-ab12", root["Id"]), MANAGEMENT_ACCOUNT)
+    shell(operator, stack_itself + tables + delete_identity, SECURITY_ACCOUNT)
+    shell(operator, roles.replace("r-ab12", root["Id"]), MANAGEMENT_ACCOUNT)
+
+    for account_id in (MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, CLEAN):
+        stacks = operator.client("cloudformation", account_id).describe_stacks()["Stacks"]
+        left = {each["StackName"] for each in stacks if "COMPLETE" in each["StackStatus"]}
+        assert left <= {"aws-sam-cli-managed-default"}, account_id
+        roles_left = operator.client("iam", account_id).list_roles()["Roles"]
+        names = {each["RoleName"] for each in roles_left}
+        ours = {name for name in names if name.startswith(("rootsweep", "StackSet"))}
+        assert {name.split("-")[1] for name in ours} <= {"ApiGatewayLogRole"}
+    assert operator.client("dynamodb").list_tables()["TableNames"] == []
+    assert operator.client("lambda").list_functions()["Functions"] == []
+    assert operator.client("sqs").list_queues().get("QueueUrls", []) == []
+    assert operator.client("sesv2").list_email_identities()["EmailIdentities"] == []
+    # Of all that stays, the document tells.
+    buckets = {each["Name"] for each in operator.client("s3").list_buckets()["Buckets"]}
+    ours = {operator.stack.outputs[f"{name}Bucket"] for name in ("Report", "DecisionLog")}
+    assert {name for name in buckets if not name.startswith("aws-sam-cli")} == ours
+    groups = operator.client("logs").describe_log_groups()["logGroups"]
+    assert [each["logGroupName"] for each in groups if "rootsweep" in each["logGroupName"]] == []
+
+
+def sections(heading: str) -> list[str]:
+    """The blocks for a shell under a heading of docs/deploy.md."""
+    part = (stack.ROOT / "docs/deploy.md").read_text().partition(f"{heading}\n")[2]
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", part, flags=re.M | re.S)
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def shell(operator: Operator, text: str, account_id: str) -> None:
+    """What somebody pastes into a shell with the credentials of an account."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    programs = (".venv/bin", ".venv-checks/bin")
+    path = ":".join(str(stack.ROOT / each) for each in programs) + ":" + kept["PATH"]
+    environment = {
+        **kept,
+        "AWS_ACCESS_KEY_ID": account_id,
+        "AWS_DEFAULT_REGION": operator.stack.region,
+        "AWS_ENDPOINT_URL": operator.stack.endpoint,
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "PATH": path,
+        "SAM_CLI_TELEMETRY": "0",
+    }
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        capture_output=True,
+        env=environment,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ran.returncode == 0, (text, ran.stdout, ran.stderr)
