@@ -40,6 +40,7 @@ BY_FUNCTION = {
     # The case is open, its execution is not: the next sweep ends it.
     "RecordOutcome": "AWAITING_APPROVAL",
     "WarnExceptionOwners": UNWARNED,
+    "WriteFindings": DEAD_LETTER,
     "WriteReport": SWEEP_FAILED,
 }
 # Where a function gets over a call that fails; not if it is killed.

@@ -43,6 +43,9 @@ SLOW_FOR_EVER = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.TIMEOUT_
 SLOW_FOR_EVER += (Kind.DROPPED, Kind.SLOW, Kind.CRASH, Kind.CRASH_DONE)
 # Behind streams that try fifty times: what is slow for ever would take hours there.
 STREAMS = ("DeliverDecisionFunction", "LogDecisionsFunction")
+# All of them may be slow at once, each ten times over.
+FINDINGS = "WriteFindingsFunction"
+FINDINGS_AT_ONCE = 12
 # What is called for the policy of all quarantines can only be tried alone.
 OF_ALL_ACCOUNTS = tuple(
     f"organizations:{name}" for name in ("CreatePolicy", "DeletePolicy", "ListTargetsForPolicy")
@@ -194,10 +197,12 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     What fails for ever behind a stream holds it up for what fails there at first too, of the kill
     switch somebody is told once, and the policy of the quarantines is that of all accounts.
     """
-    others, holds, streams, policy = [], [], [], []
+    others, holds, streams, policy, findings = [], [], [], [], []
     for cell in cells:
         if cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
             policy.append(cell)
+        elif cell.function == FINDINGS:
+            findings.append(cell)
         elif cell.function in STREAMS:
             streams.append(cell)
         elif cell.scenario == "hold":
@@ -206,7 +211,8 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
             others.append(cell)
     # Those that wait for long come in a row of functions; mixed, they wait beside each other.
     random.Random("faults").shuffle(others)
-    return [[Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)], [Pool(policy, 1)]]
+    beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)]
+    return [beside, [Pool(policy, 1)], [Pool(findings, FINDINGS_AT_ONCE)]]
 
 
 def run(world: World, cells: list[Cell], done: Callable[[Cell, Story], None]) -> None:
@@ -228,6 +234,7 @@ def run(world: World, cells: list[Cell], done: Callable[[Cell, Story], None]) ->
                 pass
 
     for beside in pools(cells):
+        world.follow_with_findings(any(cell.function == FINDINGS for cell in beside[0].cells))
         with ThreadPoolExecutor(max_workers=len(beside)) as executor:
             for _ in executor.map(all_of, beside):
                 pass

@@ -19,6 +19,7 @@ APPROVAL_PAGE = "ApprovalPageFunction"
 DELETE = "DeleteRootKeysFunction"
 BOUNCE = "RecordBounceFunction"
 LIFT = "LiftEndedQuarantinesFunction"
+FINDINGS = "WriteFindingsFunction"
 LATER_IN_A_SWEEP = {
     LIFT,
     "OpenCasesFunction",
@@ -35,6 +36,8 @@ MAILS_OF_AN_EXCEPTION = 2
 LATER_SECONDS = 60
 # Nobody clicks more often than this on a page that says that it does not work just now.
 CLICKS = 4
+# Fifty tries, a tenth of a second after each other.
+UNLOGGED_SECONDS = 60
 TELL_SECONDS = 15
 LIFT_SECONDS = 15
 # Longer than a few looks, with all that the clients try.
@@ -62,6 +65,8 @@ class Story:
     hits: int = 0
     # How many facts of the case were in the decision log when it was put back.
     logged: int = 0
+    # Whether the finding of the case was at last as the case is.
+    is_found: bool = False
     mails: int = 0
     alerts: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
@@ -87,6 +92,8 @@ class Scenario:
         self._rules_of_the_sweep: list[Rule] = []
         self._about: list[str] = []
         self._dead_before = len(world.dead_about(account))
+        # Those name no account; only one cell at a time makes any.
+        self._unlogged_before = len(world.dead_in("Unlogged"))
 
     # -- what every scenario is made of --------------------------------------------------------
 
@@ -284,17 +291,43 @@ class Scenario:
         """Where the decision log cannot be written: the same."""
         if not any(rule.function == "LogDecisionsFunction" for rule in self.rules):
             return
-        before = len(self.world.dead_in("Unlogged"))
-        case_id = self.story.case_id
+        before, case_id = self._unlogged_before, self.story.case_id
         self.world.until(
             lambda: self.world.logged(case_id) or len(self.world.dead_in("Unlogged")) > before,
             "an entry of the log, or a dead letter",
         )
+        # What fails after the entry is tried as often.
+        deadline = time.monotonic() + UNLOGGED_SECONDS
+        while any(rule.times is None for rule in self.rules) and time.monotonic() < deadline:
+            if len(self.world.dead_in("Unlogged")) > before:
+                break
+            time.sleep(0.5)
         self.story.dead = self.world.dead_in("Unlogged")[before:]
         if self.story.dead:
             self.recover()
             self.world.log_again(case_id)
             self.story.logged = self.world.logged(case_id)
+
+    def put_back_findings(self) -> None:
+        """Where findings cannot be written: the same."""
+        if not any(rule.function == FINDINGS for rule in self.rules):
+            return
+        told = "ARCHIVED", self.story.outcome
+        case_id = self.story.case_id
+
+        def letters() -> list[str]:
+            return [each for each in self.world.dead_in("Unwritten") if case_id in each]
+
+        self.world.until(
+            lambda: letters() or (self.has_hit() and self.world.finding(case_id) == told),
+            "a finding, or a dead letter",
+        )
+        if found := letters():
+            self.recover()
+            self.world.put_changes_back(found)
+        self.story.is_found = self.world.until(
+            lambda: self.world.finding(case_id) == told, "the finding as the case is"
+        )
 
     def _waits_for_dead_letter(self, function: str, queue: str) -> bool:
         if not any(rule.function == function and rule.times is None for rule in self.rules):
@@ -386,6 +419,7 @@ def approve(here: Scenario) -> None:
         here.see_to_it()
         here.end()
         here.put_back_log()
+        here.put_back_findings()
 
 
 def hold(here: Scenario) -> None:

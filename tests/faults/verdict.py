@@ -85,6 +85,8 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
         found.append("a case is lost")
     if cell.function == "LogDecisionsFunction" and story.dead and not story.logged:
         found.append("what was not logged could not be put back")
+    if cell.function == "WriteFindingsFunction" and not story.is_found:
+        found.append("the finding is not as the case is")
     if story.mails < base.mails and story.outcome in ("REMEDIATED", "DECLINED"):
         found.append("a mail is missing")
     more = 1 if cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE else 0

@@ -23,6 +23,7 @@ from rootsweep.sweeps import sweep_id_for
 from tests.deployed.conftest import (
     MANAGEMENT_ACCOUNT,
     SECURITY_ACCOUNT,
+    administer_security_hub,
     allow,
     as_root,
     delegate_policies,
@@ -46,7 +47,12 @@ PARAMETERS = {
     "MailWindowSeconds": "0",
     "ManualRemovalCheckSeconds": "10",
     "Quarantine": "180s",
+    "SecurityHub": "ENABLED",
 }
+# An hour of tries takes half a minute, and an account's faults hit the messages about it alone.
+CHANGES = {"VisibilityTimeout": "2"}
+TRIES = 3
+MESSAGES = {"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 30}}
 PATIENCE_SECONDS = 900
 
 
@@ -109,11 +115,14 @@ class World:
         for number in range(ACCOUNTS + DENIED_ACCOUNTS):
             self._free[number >= ACCOUNTS].put(_id(number))
         delegate_policies(stack)
+        administer_security_hub(stack)
+        self._hub = stack.client("securityhub")
+        self._changes = self._hurry_findings()
         self._alert_queue = self._subscribe()
         self._dead_queues = [
             url
             for url in self.sqs.list_queues()["QueueUrls"]
-            if re.search(r"Un(delivered|logged|handled)", url)
+            if re.search(r"Un(delivered|logged|handled|written)", url)
         ]
         self._ends = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -265,6 +274,43 @@ class World:
         ]
         answer = self.stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
         assert "FunctionError" not in answer, answer["Payload"].read()
+
+    def follow_with_findings(self, does: bool) -> None:
+        """Whether findings follow cases from now on; those that nobody looks at take time."""
+        events = self.stack.client("events")
+        [rule] = [
+            each["Name"]
+            for each in events.list_rules()["Rules"]
+            if "rootsweep" in each.get("EventPattern", "") and "CaseChanged" in each["Name"]
+        ]
+        (events.enable_rule if does else events.disable_rule)(Name=rule)
+
+    def finding(self, case_id: str) -> tuple[str, str]:
+        """State of the finding of a case, and the outcome that it tells; empty without one."""
+        arn = {"Value": self.execution_of(case_id), "Comparison": "EQUALS"}
+        for each in self._hub.get_findings(Filters={"Id": [arn]})["Findings"]:
+            return each["RecordState"], each["ProductFields"]["rootsweep/outcome"]
+        return "", ""
+
+    def put_changes_back(self, letters: list[str]) -> None:
+        """What docs/runbook.md says to do about findings that are not as their cases are."""
+        for letter in letters:
+            event = json.JSONDecoder().raw_decode(letter)[0]
+            self.sqs.send_message(QueueUrl=self._changes, MessageBody=json.dumps(event))
+
+    def _hurry_findings(self) -> str:
+        """The URL of the queue of changes, which tries in seconds what it tries in an hour."""
+        [changes] = [url for url in self.sqs.list_queues()["QueueUrls"] if "CaseChanges" in url]
+        got = self.sqs.get_queue_attributes(QueueUrl=changes, AttributeNames=["All"])["Attributes"]
+        redrive = {**json.loads(got["RedrivePolicy"]), "maxReceiveCount": TRIES}
+        given = {**CHANGES, "RedrivePolicy": json.dumps(redrive)}
+        self.sqs.set_queue_attributes(QueueUrl=changes, Attributes=given)
+        functions: Any = self.stack.client("lambda")
+        [mapping] = functions.list_event_source_mappings(EventSourceArn=got["QueueArn"])[
+            "EventSourceMappings"
+        ]
+        functions.update_event_source_mapping(UUID=mapping["UUID"], **MESSAGES)
+        return str(changes)
 
     def logged(self, case_id: str) -> int:
         """How many facts about a case are in the decision log."""
