@@ -38,6 +38,8 @@ LATER_SECONDS = 60
 CLICKS = 4
 # Fifty tries, a tenth of a second after each other.
 UNLOGGED_SECONDS = 60
+# Three tries, each with all that the clients try and a quarter of a minute.
+UNWRITTEN_SECONDS = 120
 TELL_SECONDS = 15
 LIFT_SECONDS = 15
 # Longer than a few looks, with all that the clients try.
@@ -308,21 +310,32 @@ class Scenario:
             self.world.log_again(case_id)
             self.story.logged = self.world.logged(case_id)
 
+    def wait_for_finding(self) -> None:
+        """What is told of a case while it is open is told, or given up, before somebody answers."""
+        for rule in self.rules:
+            if rule.function != FINDINGS:
+                continue
+            deadline = time.monotonic() + (LATER_SECONDS if rule.times else UNWRITTEN_SECONDS)
+            while time.monotonic() < deadline:
+                if self._unwritten() or (rule.times and self.has_hit()):
+                    break
+                time.sleep(0.5)
+
+    def _unwritten(self) -> list[str]:
+        letters = self.world.dead_in("Unwritten")
+        return [each for each in letters if self.story.case_id in each]
+
     def put_back_findings(self) -> None:
         """Where findings cannot be written: the same."""
         if not any(rule.function == FINDINGS for rule in self.rules):
             return
         told = "ARCHIVED", self.story.outcome
         case_id = self.story.case_id
-
-        def letters() -> list[str]:
-            return [each for each in self.world.dead_in("Unwritten") if case_id in each]
-
         self.world.until(
-            lambda: letters() or (self.has_hit() and self.world.finding(case_id) == told),
+            lambda: self._unwritten() or self.world.finding(case_id) == told,
             "a finding, or a dead letter",
         )
-        if found := letters():
+        if found := self._unwritten():
             self.recover()
             self.world.put_changes_back(found)
         self.story.is_found = self.world.until(
@@ -414,6 +427,7 @@ def approve(here: Scenario) -> None:
     if here.sweep() and here.story.case_id:
         here.put_back_bounce()
         if link := here.mail():
+            here.wait_for_finding()
             here.answer(link, "approve")
             here.put_back_decision()
         here.see_to_it()

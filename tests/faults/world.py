@@ -49,8 +49,8 @@ PARAMETERS = {
     "Quarantine": "180s",
     "SecurityHub": "ENABLED",
 }
-# An hour of tries takes half a minute, and an account's faults hit the messages about it alone.
-CHANGES = {"VisibilityTimeout": "2"}
+# An hour of tries takes a minute, and an account's faults hit the messages about it alone.
+CHANGES = {"VisibilityTimeout": "15"}
 TRIES = 3
 MESSAGES = {"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 30}}
 PATIENCE_SECONDS = 900
