@@ -13,9 +13,11 @@ import os
 import pty
 import re
 import shlex
+import socketserver
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -182,8 +184,7 @@ class Operator:
         [part] = re.findall(rf"^##+ {step}.*?\n(.*?)(?=^##+ |\Z)", text, flags=re.M | re.S)
         # From step 4 on it is the security account, unless it says otherwise.
         assert account_id == SECURITY_ACCOUNT or "management account" in part
-        blocks = re.findall(r"^```sh\n(.*?)^```", part, flags=re.M | re.S)
-        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        lines = "".join(blocks_of(part)).replace("\\\n", " ").splitlines()
         return [self._follows(line, account_id) for line in lines if not line.startswith(NOT_HERE)]
 
     def _follows(self, line: str, account_id: str) -> Ran:
@@ -730,6 +731,107 @@ def test_a_terminal_has_a_progress_bar_and_colours(operator: Operator) -> None:
     assert b"\x1b[32mCLEAN" in shown
 
 
+# -- the runbook ----------------------------------------------------------------------------------
+
+# What the embedded AWS does not have; of queries, the log groups in their text.
+NOT_THERE = (
+    "aws logs start-query ",
+    "aws logs get-query-results ",
+    "aws sesv2 delete-suppressed-destination ",
+    "aws sqs start-message-move-task ",
+    "aws stepfunctions redrive-execution ",
+)
+AWS = """
+import json, os, socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.connect(os.environ["AWS_CLI"])
+with there.makefile("rw") as file:
+    print(json.dumps([sys.argv[1:], os.environ["AWS_ACCESS_KEY_ID"]]), file=file, flush=True)
+    code, out, err = json.loads(file.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
+@contextlib.contextmanager
+def shell_with_aws(operator: Operator, folder: Path) -> Iterator[Callable[[str, str], Any]]:
+    """Runs what is pasted into a shell, whose `aws` is the one AWS CLI of these tests."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            arguments, account_id = json.loads(self.rfile.readline())
+            if arguments[0] == "sqs":  # For which it does not look at the variable.
+                arguments += ["--endpoint-url", operator.stack.endpoint]
+            ran = operator.runs(shlex.join(["aws", *arguments]), account_id)
+            self.wfile.write(json.dumps([ran.code, ran.out, ran.err]).encode() + b"\n")
+
+    program, address = folder / "aws", str(folder / "socket")
+    program.write_text(f"#!{sys.executable}\n{AWS}")
+    program.chmod(0o755)
+    with socketserver.UnixStreamServer(address, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def run(text: str, account_id: str) -> Any:
+            environment = {
+                **os.environ,
+                "AWS_ACCESS_KEY_ID": account_id,
+                "AWS_CLI": address,
+                "PATH": f"{folder}:{os.environ['PATH']}",
+            }
+            command = ["bash", "-euo", "pipefail", "-c", text]
+            return subprocess.run(
+                command, capture_output=True, env=environment, text=True, check=False, timeout=60
+            )
+
+        yield run
+        server.shutdown()
+
+
+def test_every_command_of_the_runbook_runs(operator: Operator, tmp_path: Path) -> None:
+    """Each block in a shell of its own, after the first one, which has what the others need."""
+    first, *blocks = blocks_of((stack.ROOT / "docs/runbook.md").read_text())
+    case = operator.runs(f"rootsweep cases --account {WITH_KEYS} --json").json[0]
+    meant = {
+        "333333333333-20261122T060102Z": case["id"],
+        "333333333333": WITH_KEYS,
+        "payments-leads@example.com": "owner@example.com",
+        # Its own, in another process; `rootsweep` and `make` have tests.
+        "/dev/stdout": "/dev/null",
+        # Version 1 takes text for what it is.
+        "--cli-binary-format raw-in-base64-out": "",
+        "rootsweep cases": ": rootsweep cases",
+        "make verify-log": ": make verify-log",
+    }
+    # It has been decided, and nobody was told.
+    operator.stack.resource("dynamodb").Table(operator.stack.outputs["TableName"]).update_item(
+        Key={"pk": f"CASE#{case['id']}", "sk": "CASE"},
+        UpdateExpression="SET decided = :yes",
+        ExpressionAttributeValues={":yes": "YES"},
+    )
+    assert len(blocks) > 20
+    with shell_with_aws(operator, tmp_path) as run:
+        for block in blocks:
+            here = block
+            for there, this in meant.items():
+                here = here.replace(there, this)
+            for command in NOT_THERE:
+                here = here.replace(command, f": {command}")
+            if "stop-execution" in block:
+                # What was decided without a decision has ended the first one.
+                operator.runs(f"rootsweep sweep --account {WITH_KEYS}")
+                case = operator.runs(f"rootsweep cases --account {WITH_KEYS} --json").json[0]
+            prepared = f"{first}EXECUTION={case['execution_arn']}\n{here}"
+            if "aws organizations" in block:
+                ran = run(here, MANAGEMENT_ACCOUNT)
+            else:
+                ran = run(prepared, SECURITY_ACCOUNT)
+
+            assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
+    # The last ones turn everything off.
+    assert operator.named().keys() == {"kill-switch"}
+
+
 # -- and back to nothing; the last of all ---------------------------------------------------------
 
 
@@ -769,7 +871,12 @@ def test_uninstalling_leaves_behind_what_the_document_says(operator: Operator) -
 def sections(heading: str) -> list[str]:
     """The blocks for a shell under a heading of docs/deploy.md."""
     part = (stack.ROOT / "docs/deploy.md").read_text().partition(f"{heading}\n")[2]
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", part, flags=re.M | re.S)
+    return blocks_of(part)
+
+
+def blocks_of(text: str) -> list[str]:
+    """The blocks for a shell in a document."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, flags=re.M | re.S)
     return [textwrap.dedent(block) for block in blocks]
 
 
