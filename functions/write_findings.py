@@ -6,7 +6,6 @@ changed: what is written is how the case stands by then, so that no order of eve
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, findings, logs
+from rootsweep import findings, logs
 from rootsweep.calls import CALLS
 
 PRODUCT_ARN = os.environ["PRODUCT_ARN"]
@@ -32,16 +31,28 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str,
 
     Writing a case again changes nothing. Raises ClientError, and the whole batch comes again.
     """
-    case_of = {
-        record["messageId"]: json.loads(record["body"])["detail"]["case_id"]
-        for record in event["Records"]
-    }
-    failed = write(sorted(set(case_of.values())))
+    case_of = {record["messageId"]: case_in(record["body"]) for record in event["Records"]}
+    failed = write(sorted(set(case_of.values()) - {""}))
     return {
         "batchItemFailures": [
-            {"itemIdentifier": message} for message, id in case_of.items() if id in failed
+            {"itemIdentifier": message} for message, id in case_of.items() if not id or id in failed
         ]
     }
+
+
+def case_in(body: str) -> str:
+    """The id of the case that an event is about; empty, and a line in the log, if it has none.
+
+    Whoever may put events on the bus can put one of another shape.
+    """
+    try:
+        case_id = json.loads(body)["detail"]["case_id"]
+    except (ValueError, KeyError, TypeError):
+        case_id = None
+    if isinstance(case_id, str) and case_id:
+        return case_id
+    log.error("an event that is about no case")
+    return ""
 
 
 def write(case_ids: list[str]) -> set[str]:
@@ -54,13 +65,19 @@ def write(case_ids: list[str]) -> set[str]:
         if not subjects:
             return failed
         now = datetime.now(UTC)
-        told = list((subjects | predecessors(subjects)).values())
+        before, unread = predecessors(subjects)
+        told = list((subjects | before).values())
         refused = findings.put(hub, told, product_arn=PRODUCT_ARN, now=now)
         refused |= findings.set_control(hub, list(subjects.values()))
         for id, reason in refused.items():
             with logs.about(case_id=id):
                 log.error("Security Hub does not take a finding: %s", reason)
-        failed |= refused.keys()
+        # Who has brought a case along comes again for it.
+        failed |= unread | {
+            id
+            for id, subject in subjects.items()
+            if refused.keys() & {id, subject.case.predecessor}
+        }
         # Another invocation may have written what it read before us, after us.
         left = [id for id, subject in subjects.items() if load(id) != subject]
         if not left:
@@ -78,15 +95,24 @@ def load(case_id: str) -> findings.Subject | None:
             return None
 
 
-def predecessors(subjects: dict[str, findings.Subject]) -> dict[str, findings.Subject]:
-    """The cases that were given up and whose place these have taken, by id."""
-    found = {}
-    for subject in subjects.values():
-        if not subject.case.ended_at:
-            last = cases.last_case_id(table, account_id=subject.case.account_id)
-            # It is forgotten some day, as is that it was the last one.
-            with contextlib.suppress(KeyError):
-                before = findings.load(table, case_id=last)
-                if before.case.outcome in findings.GIVEN_UP:
-                    found[last] = before
-    return found
+def predecessors(
+    subjects: dict[str, findings.Subject],
+) -> tuple[dict[str, findings.Subject], set[str]]:
+    """The cases that were given up and whose place these have taken, by id.
+
+    Also after the end of these, for nobody tells of the others any more. And the ids of those of
+    which the one before cannot be read.
+    """
+    found, failed = {}, set()
+    for id, subject in subjects.items():
+        before = subject.case.predecessor
+        with logs.about(case_id=before):
+            try:
+                if before:
+                    found[before] = findings.load(table, case_id=before)
+            except KeyError:
+                log.info("the case is forgotten")
+            except Exception:
+                log.exception("the case cannot be read")
+                failed.add(id)
+    return found, failed

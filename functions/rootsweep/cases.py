@@ -216,7 +216,8 @@ class Case(Standing):
     stands on it, from 0. The present climb began at `first_rung` at the time `ladder_since`, and
     `reminder` counts its mails. `answer_by` is the end of the rung, `deadline` of the ladder.
     `reopened` counts the cases before this one that ended ESCALATED or FAILED with keys that are
-    still there. `old_exception` is the one that these keys were under before, or some still are.
+    still there. `predecessor` is the id of the account's last case if that ended so, whatever its
+    keys were. `old_exception` is the one that these keys were under before, or some still are.
 
     `woken` says that something is new, so the wait ends and somebody looks again; `account_gone`
     why there is nothing to look at any more. The deletion is `held` up since `held_since`, and
@@ -254,6 +255,7 @@ class Case(Standing):
     deadline: str = ""
     reopened: int = 0
     reopened_after: str = ""
+    predecessor: str = ""
     old_exception: AccountException | None = None
     obstacle: Obstacle | None = None
     reason: str = ""
@@ -303,6 +305,7 @@ class Case(Standing):
             deadline=item.get("deadline", ""),
             reopened=int(item.get("reopened", 0)),
             reopened_after=item.get("reopened_after", ""),
+            predecessor=item.get("predecessor", ""),
             old_exception=AccountException.from_item(old_exception) if old_exception else None,
             obstacle=Obstacle(obstacle) if obstacle else None,
             reason=item.get("reason", ""),
@@ -405,7 +408,7 @@ def open_case(
     if existing:
         return existing
     case_id = case_id_for(account.id, now=now)
-    reopened, rung, after = _where_the_last_case_ended(table, account.id, key_ids)
+    predecessor, reopened, rung, after = _where_the_last_case_ended(table, account.id, key_ids)
     case: dict[str, Any] = {
         **case_key(case_id),
         "schema": SCHEMA_VERSION,
@@ -423,6 +426,7 @@ def open_case(
         "rung": min(rung, len(ladder) - 1),
         "reopened": reopened,
         "reopened_after": after,
+        "predecessor": predecessor,
     }
     if old_exception:
         case["old_exception"] = old_exception.to_item()
@@ -463,14 +467,14 @@ def move(table: Table, *, case: Case, account: Account) -> None:
 
 def _where_the_last_case_ended(
     table: Table, account_id: str, key_ids: Collection[str]
-) -> tuple[int, int, str]:
-    """How often the trouble with these keys was given up before, on which rung, and how."""
+) -> tuple[str, int, int, str]:
+    """Which case was given up; how often these keys were the trouble, on which rung, and how."""
     last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
     if last is None or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
-        return 0, 0, ""
+        return "", 0, 0, ""
     if key_ids and last["key_ids"] and set(key_ids).isdisjoint(last["key_ids"]):
-        return 0, 0, ""
-    return int(last["reopened"]) + 1, int(last["rung"]), last["outcome"]
+        return last["case_id"], 0, 0, ""
+    return last["case_id"], int(last["reopened"]) + 1, int(last["rung"]), last["outcome"]
 
 
 def find_latest_case(table: Table, *, account_id: str) -> Case | None:

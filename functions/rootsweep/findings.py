@@ -11,8 +11,9 @@ case is given up. Whether the account passes is for the control to say.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rootsweep import cases, console, messages
 from rootsweep.cases import Outcome
@@ -20,13 +21,17 @@ from rootsweep.frameworks import SECURITY_HUB
 from rootsweep.text import plain, unlinked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from mypy_boto3_dynamodb.service_resource import Table
     from mypy_boto3_securityhub import SecurityHubClient
     from mypy_boto3_securityhub.literals import WorkflowStatusType
-    from mypy_boto3_securityhub.type_defs import AwsSecurityFindingTypeDef, ResourceTypeDef
+    from mypy_boto3_securityhub.type_defs import (
+        AwsSecurityFindingOutputTypeDef,
+        AwsSecurityFindingTypeDef,
+        ResourceTypeDef,
+    )
 
     from rootsweep.cases import Case
 
@@ -36,6 +41,7 @@ CONTROL = "IAM.4"
 GIVEN_UP = (Outcome.ESCALATED, Outcome.FAILED)
 # Filter values that GetFindings takes for one field, and so the cases that are told of at once.
 MOST_CASES = 20
+MOST_UPDATES = 100
 
 
 @dataclass(frozen=True)
@@ -74,20 +80,23 @@ def put(
 
     `product_arn` is the default one of this account and Region. Raises ClientError.
     """
-    found = [finding(subject, product_arn=product_arn, now=now) for subject in subjects]
-    # The call succeeds even if nothing was imported.
-    answer = hub.batch_import_findings(Findings=found)
+    given_up = {each.case.execution_arn: each.case for each in subjects if each.is_given_up}
+    # Before the import, which says that it was done. An import changes no workflow status itself
+    # (BatchImportFindings), and what people have set since stays.
     failed = {
-        each["Id"]: f"{each['ErrorCode']}: {each['ErrorMessage']}"
-        for each in answer.get("FailedFindings", [])
+        arn: reason
+        for arn in _that_are_notified(hub, given_up, product_arn=product_arn)
+        for reason in _update(hub, [(arn, product_arn)], status="NEW", note="")
     }
-    # An import changes no workflow status (BatchImportFindings).
-    given_up = [
-        subject.case.execution_arn
+    found = [
+        finding(subject, product_arn=product_arn, now=now)
         for subject in subjects
-        if subject.is_given_up and subject.case.execution_arn not in failed
+        if subject.case.execution_arn not in failed
     ]
-    failed |= _update(hub, dict.fromkeys(given_up, product_arn), status="NEW", note="")
+    # The call succeeds even if nothing was imported.
+    answer: Any = hub.batch_import_findings(Findings=found) if found else {}
+    for each in answer.get("FailedFindings", []):
+        failed[each["Id"]] = f"{each['ErrorCode']}: {each['ErrorMessage']}"
     return {
         subject.case.id: failed[subject.case.execution_arn]
         for subject in subjects
@@ -162,6 +171,24 @@ def finding(subject: Subject, *, product_arn: str, now: datetime) -> AwsSecurity
     return made
 
 
+def _that_are_notified(
+    hub: SecurityHubClient, given_up: Mapping[str, Case], *, product_arn: str
+) -> list[str]:
+    """Of cases that were given up, by the ids of their findings, those that say nothing of it."""
+    found = _search(
+        hub,
+        Id=list(given_up),
+        ProductArn=[product_arn],
+        WorkflowStatus=["NOTIFIED"],
+    )
+    told = f"{ROOTSWEEP}/outcome"
+    return [
+        each["Id"]
+        for each in found
+        if each.get("ProductFields", {}).get(told) != given_up[each["Id"]].outcome
+    ]
+
+
 def _move(
     hub: SecurityHubClient,
     cases_of: Mapping[str, Case],
@@ -169,51 +196,64 @@ def _move(
     of: WorkflowStatusType,
     to: WorkflowStatusType,
 ) -> dict[str, str]:
-    failed = {}
-    for account_id, id, product_arn, note_by in _of_the_control(hub, list(cases_of), status=of):
+    ours: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    theirs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    found = _search(
+        hub,
+        AwsAccountId=list(cases_of),
+        ComplianceSecurityControlId=[CONTROL],
+        ComplianceStatus=["FAILED"],
+        RecordState=["ACTIVE"],
+        WorkflowStatus=[of],
+    )
+    for each in found:
+        note_by = each.get("Note", {}).get("UpdatedBy", "")
         if to == "NEW" and note_by != ROOTSWEEP:
             continue
-        case = cases_of[account_id]
         # What somebody has written is left; there is room for one note.
-        note = messages.finding_note(case) if note_by in ("", ROOTSWEEP) else ""
-        for reason in _update(hub, {id: product_arn}, status=to, note=note).values():
-            failed[case.id] = reason
+        noted = ours if note_by in ("", ROOTSWEEP) else theirs
+        noted[each["AwsAccountId"]].append((each["Id"], each["ProductArn"]))
+    failed = {}
+    for account_id, case in cases_of.items():
+        for ids, note in ((ours, messages.finding_note(case)), (theirs, "")):
+            for reason in _update(hub, ids[account_id], status=to, note=note):
+                failed[case.id] = reason
     return failed
 
 
-def _of_the_control(
-    hub: SecurityHubClient, accounts: Sequence[str], *, status: WorkflowStatusType
-) -> Iterator[tuple[str, str, str, str]]:
-    """Account, id and product ARN of each failed finding, and who wrote its note."""
-    if not accounts:
-        return
-    pages = hub.get_paginator("get_findings").paginate(
-        Filters={
-            "AwsAccountId": [{"Value": id, "Comparison": "EQUALS"} for id in accounts],
-            "ComplianceSecurityControlId": [{"Value": CONTROL, "Comparison": "EQUALS"}],
-            "ComplianceStatus": [{"Value": "FAILED", "Comparison": "EQUALS"}],
-            "RecordState": [{"Value": "ACTIVE", "Comparison": "EQUALS"}],
-            "WorkflowStatus": [{"Value": status, "Comparison": "EQUALS"}],
-        }
-    )
-    for page in pages:
-        for each in page["Findings"]:
-            note_by = each.get("Note", {}).get("UpdatedBy", "")
-            yield each["AwsAccountId"], each["Id"], each["ProductArn"], note_by
+def _search(hub: SecurityHubClient, **wanted: list[str]) -> list[AwsSecurityFindingOutputTypeDef]:
+    """All findings that have one of the values in each of the fields; none if a field has none.
+
+    All of them at once: what is found changes by what is done with it.
+    """
+    if not all(wanted.values()):
+        return []
+    filters: Any = {
+        field: [{"Value": value, "Comparison": "EQUALS"} for value in values]
+        for field, values in wanted.items()
+    }
+    pages = hub.get_paginator("get_findings").paginate(Filters=filters)
+    return [each for page in pages for each in page["Findings"]]
 
 
 def _update(
-    hub: SecurityHubClient, findings: Mapping[str, str], *, status: WorkflowStatusType, note: str
-) -> dict[str, str]:
-    """Set findings, each with its product ARN; finding id -> why, where it failed."""
-    if not findings:
-        return {}
-    answer = hub.batch_update_findings(
-        FindingIdentifiers=[{"Id": id, "ProductArn": arn} for id, arn in findings.items()],
-        Workflow={"Status": status},
-        **({"Note": {"Text": note, "UpdatedBy": ROOTSWEEP}} if note else {}),  # type: ignore[arg-type]
-    )
-    return {
-        each["FindingIdentifier"]["Id"]: f"{each['ErrorCode']}: {each['ErrorMessage']}"
-        for each in answer["UnprocessedFindings"]
-    }
+    hub: SecurityHubClient,
+    findings: Sequence[tuple[str, str]],
+    *,
+    status: WorkflowStatusType,
+    note: str,
+) -> list[str]:
+    """Set findings, each an id and a product ARN; the reasons where it failed."""
+    failed = []
+    for start in range(0, len(findings), MOST_UPDATES):
+        answer = hub.batch_update_findings(
+            FindingIdentifiers=[
+                {"Id": id, "ProductArn": arn} for id, arn in findings[start : start + MOST_UPDATES]
+            ],
+            Workflow={"Status": status},
+            **({"Note": {"Text": note, "UpdatedBy": ROOTSWEEP}} if note else {}),  # type: ignore[arg-type]
+        )
+        failed += [
+            f"{each['ErrorCode']}: {each['ErrorMessage']}" for each in answer["UnprocessedFindings"]
+        ]
+    return failed

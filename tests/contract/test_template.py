@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from samtranslator.translator.transform import transform
 
+from rootsweep.findings import MOST_CASES
 from rootsweep.text import EMAIL_ADDRESS
 
 from .calls import calls_of
@@ -645,6 +646,8 @@ def test_a_queue_gives_its_function_time_and_tries_again() -> None:
         assert queue["VisibilityTimeout"] >= 6 * timeout
         assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
         assert source["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        # Each case can bring the one before it along.
+        assert 2 * source["Properties"]["BatchSize"] <= MOST_CASES
 
 
 def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:

@@ -189,7 +189,11 @@ class Operator:
 
     def _follows(self, line: str, account_id: str) -> Ran:
         [root] = organizations(self).list_roots()["Roots"]
-        meant = line.replace("r-ab12", root["Id"]).replace("eu-west-1", self.stack.region)
+        meant = (
+            line.replace("r-ab12", root["Id"])
+            .replace("eu-west-1", operator.stack.region)
+            .replace("eu-west-1", self.stack.region)
+        )
         ran = self.runs(meant.replace("333333333333", CLEAN), account_id)
         assert ran.code == 0, (meant, ran)
         return ran
@@ -844,9 +848,17 @@ def test_uninstalling_leaves_behind_what_the_document_says(operator: Operator) -
     assert delete_identity in (stack.ROOT / "docs/deploy.md").read_text()
 
     for block in guard_rails:
-        shell(operator, block.replace("r-ab12", root["Id"]), MANAGEMENT_ACCOUNT)
+        shell(
+            operator,
+            block.replace("r-ab12", root["Id"]).replace("eu-west-1", operator.stack.region),
+            MANAGEMENT_ACCOUNT,
+        )
     shell(operator, stack_itself + tables + delete_identity, SECURITY_ACCOUNT)
-    shell(operator, roles.replace("r-ab12", root["Id"]), MANAGEMENT_ACCOUNT)
+    shell(
+        operator,
+        roles.replace("r-ab12", root["Id"]).replace("eu-west-1", operator.stack.region),
+        MANAGEMENT_ACCOUNT,
+    )
 
     for account_id in (MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, CLEAN):
         stacks = operator.client("cloudformation", account_id).describe_stacks()["Stacks"]

@@ -293,7 +293,10 @@ class World:
         return "", ""
 
     def put_changes_back(self, letters: list[str]) -> None:
-        """What docs/runbook.md says to do about findings that are not as their cases are."""
+        """What docs/runbook.md says to do about findings that are not as their cases are.
+
+        Message by message: the embedded AWS has no move task.
+        """
         for letter in letters:
             event = json.JSONDecoder().raw_decode(letter)[0]
             self.sqs.send_message(QueueUrl=self._changes, MessageBody=json.dumps(event))

@@ -49,9 +49,9 @@ def test_the_finding_of_an_open_case() -> None:
         "Title": f"Root access keys in account {ACCOUNT}",
         "Description": (
             f'The root user of account {ACCOUNT} "payments-prod" has access keys:'
-            f" AKIAEXAMPLE00000001 (Active). Case {case.id} is AWAITING_APPROVAL since 4 March"
-            " 2026, 05:06 UTC: its approvers are asked whether they may be deleted, until 11 March"
-            " 2026, 05:06 UTC on rung 1 of 1."
+            f" AKIAEXAMPLE00000001 (Active). Case {case.id} is AWAITING_APPROVAL; it was opened on"
+            " 4 March 2026, 05:06 UTC. Its approvers are asked whether they may be deleted, until"
+            " 11 March 2026, 05:06 UTC on rung 1 of 1."
         ),
         "Remediation": {
             "Recommendation": {
@@ -111,8 +111,8 @@ def test_what_is_to_be_done_is_said() -> None:
     approved = a_case(decision=a_decision(a_case()), decided="APPROVED")
     by_hand = a_case(outcome=Outcome.AWAITING_REMOVAL, obstacle=Obstacle.ROOT_SESSION_DENIED)
 
-    assert made(approved)["Description"].endswith("their deletion is approved.")
-    assert "somebody has to remove them by hand, until" in made(by_hand)["Description"]
+    assert made(approved)["Description"].endswith("Their deletion is approved.")
+    assert "Somebody has to remove them by hand, until" in made(by_hand)["Description"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

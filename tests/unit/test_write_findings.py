@@ -30,6 +30,7 @@ class Hub:
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     is_lost: bool = False
+    page_size: int = 1
     calls: list[str] = field(default_factory=list)
     when_imported: Callable[[], object] = lambda: None
 
@@ -67,13 +68,22 @@ class Hub:
 
     def paginate(self, **given: Any) -> Iterator[dict[str, Any]]:
         self._check("GetFindings", given)
-        wanted = {name: {each["Value"] for each in given["Filters"][name]} for name in FIELDS}
-        assert set(given["Filters"]) == set(FIELDS)
-        found = list(self.findings.values())
-        for name, look in FIELDS.items():
-            found = [each for each in found if look(each) in wanted[name]]
-        for each in found:  # Each on a page of its own.
-            yield {"Findings": [each]}
+        wanted = {
+            name: {each["Value"] for each in values} for name, values in given["Filters"].items()
+        }
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                each
+                for each in self.findings.values()
+                if all(FIELDS[name](each) in values for name, values in wanted.items())
+            ]
+
+        # A page is what there is when it is asked for.
+        start = 0
+        while page := found()[start : start + self.page_size]:
+            yield {"Findings": page}
+            start += self.page_size
 
     def _check(self, operation: str, given: dict[str, Any]) -> None:
         self.calls.append(operation)
@@ -101,6 +111,8 @@ class Hub:
 
 
 FIELDS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "Id": lambda each: each["Id"],
+    "ProductArn": lambda each: each["ProductArn"],
     "AwsAccountId": lambda each: each["AwsAccountId"],
     "ComplianceSecurityControlId": lambda each: each.get("Compliance", {}).get("SecurityControlId"),
     "ComplianceStatus": lambda each: each.get("Compliance", {}).get("Status"),
@@ -167,6 +179,52 @@ def test_a_case_about_other_keys_takes_the_place_too(table: Any, hub: Hub) -> No
     assert hub.of(first) == ("ARCHIVED", "NEW", "FAILED")
 
 
+def test_the_place_is_taken_also_by_a_case_that_is_over_when_it_is_told_of(
+    table: Any, hub: Hub
+) -> None:
+    first = a_waiting_case(table)
+    end_case(table, first.id, Outcome.ESCALATED)
+    tell(first.id)
+    second = open_a_case(table, now=LATER)
+    end_case(table, second.id, Outcome.REMEDIATED)
+
+    assert tell(second.id) == []
+    assert hub.of(first)[0] == "ARCHIVED"
+
+
+@pytest.mark.parametrize("is_newer", [True, False])
+def test_a_case_comes_again_for_the_one_before_it(table: Any, hub: Hub, is_newer: bool) -> None:
+    first = a_waiting_case(table)
+    end_case(table, first.id, Outcome.ESCALATED)
+    second, other = open_a_case(table, now=LATER), a_waiting_case(table, id=OTHER)
+    if is_newer:
+        table.update_item(
+            Key={"pk": f"CASE#{first.id}", "sk": "CASE"},
+            UpdateExpression="SET #s = :two",
+            ExpressionAttributeNames={"#s": "schema"},
+            ExpressionAttributeValues={":two": 2},
+        )
+    else:
+        hub.refused[first.execution_arn] = "no"
+
+    assert tell(second.id, other.id) == ["m0"]
+    assert set(hub.findings) == {second.execution_arn, other.execution_arn}
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"detail": {}}', '{"detail": {"case_id": 7}}', '{"detail": []}']
+)
+def test_an_event_of_another_shape_comes_again_alone(table: Any, hub: Hub, body: str) -> None:
+    case = a_waiting_case(table)
+    good = json.dumps({"detail": {"case_id": case.id}})
+    records = [{"messageId": "bad", "body": body}, {"messageId": "good", "body": good}]
+
+    answer = write_findings.handler({"Records": records}, None)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+    assert hub.of(case)[0] == "ACTIVE"
+
+
 def test_of_a_case_that_was_settled_the_next_one_tells_nothing(table: Any, hub: Hub) -> None:
     first = a_waiting_case(table)
     end_case(table, first.id, Outcome.REMEDIATED)
@@ -185,7 +243,7 @@ def test_the_control_is_notified_while_a_case_is_open(table: Any, hub: Hub) -> N
 
     assert ours["Workflow"] == elsewhere["Workflow"] == {"Status": "NOTIFIED"}
     assert ours["Note"]["UpdatedBy"] == "rootsweep"
-    assert ours["Note"]["Text"].startswith(f"Rootsweep: case {case.id} is AWAITING_APPROVAL")
+    assert ours["Note"]["Text"].startswith(f"Rootsweep: case {case.id} is about it.")
     assert other["Workflow"] == {"Status": "NEW"}
     assert "Note" not in other
 
@@ -224,6 +282,29 @@ def test_what_people_have_set_is_left(table: Any, hub: Hub, status: str) -> None
     tell(case.id)
 
     assert control == before
+
+
+@pytest.mark.parametrize("status", ["SUPPRESSED", "RESOLVED", "NOTIFIED"])
+def test_what_people_have_set_about_a_case_is_left(table: Any, hub: Hub, status: str) -> None:
+    case = a_waiting_case(table)
+    tell(case.id)
+    end_case(table, case.id, Outcome.ESCALATED)
+    tell(case.id)
+    hub.findings[case.execution_arn]["Workflow"] = {"Status": status}
+
+    assert tell(case.id) == []
+    assert hub.of(case) == ("ACTIVE", status, "ESCALATED")
+
+
+def test_very_many_findings_are_all_set_in_few_calls(table: Any, hub: Hub) -> None:
+    """So many Regions has no account, but each of its standards can have a finding of its own."""
+    hub.page_size = 100
+    case = a_waiting_case(table)
+    many = [hub.control(Id=f"{number}-of-{ACCOUNT}") for number in range(170)]
+
+    assert tell(case.id) == []
+    assert {each["Workflow"]["Status"] for each in many} == {"NOTIFIED"}
+    assert hub.calls.count("BatchUpdateFindings") == 2
 
 
 def test_a_note_of_a_person_stays(table: Any, hub: Hub) -> None:
@@ -318,7 +399,10 @@ def test_what_is_not_updated_comes_again(table: Any, hub: Hub) -> None:
     hub.is_lost = True
 
     assert tell(case.id) == ["m0"]
+    hub.is_lost = False
+    assert tell(case.id) == []
     end_case(table, case.id, Outcome.ESCALATED)
+    hub.is_lost = True
     assert tell(case.id) == ["m0"]
     hub.is_lost = False
     assert tell(case.id) == []
