@@ -308,6 +308,20 @@ MUTANTS = [
         '"previous": NOTHING_BEFORE,',
         f"{UNIT}decision_log.py {UNIT}verify_log.py",
     ),
+    Mutant(
+        "of two that write a finding the last one has written what is there: the second look",
+        "functions/write_findings.py",
+        "if load(id) != subject]",
+        "if load(id) is None]",
+        f"{UNIT}write_findings.py",
+    ),
+    Mutant(
+        "what people set about a finding stays when a message comes again",
+        "functions/rootsweep/findings.py",
+        '        if each.get("ProductFields", {}).get(told) != given_up[each["Id"]].outcome\n',
+        "",
+        f"{UNIT}write_findings.py",
+    ),
 ]
 
 

@@ -159,11 +159,16 @@ class Stack:
             clocks.put_into(module, self.clock)
             _use_aws(module, aws, self)
         root_access._made_iam.cache_clear()
-        for id, resource in self._resources.items():
+        there = {
+            id: resource
+            for id, resource in self._resources.items()
+            if "Condition" not in resource or self._holds(resource["Condition"])
+        }
+        for id, resource in there.items():
             properties = resource.get("Properties", {})
             if resource["Type"] == "AWS::Serverless::Function":
                 self._deploy_function(id, properties, aws)
-        for id, resource in self._resources.items():
+        for id, resource in there.items():
             properties = resource.get("Properties", {})
             if resource["Type"] == "AWS::Serverless::StateMachine":
                 self._deploy_machine(id, properties)
