@@ -151,6 +151,7 @@ def test_ten_thousand_accounts_are_one_file_that_opens_sorts_and_filters(
     shows(page, many)
     assert page.locator(f"{ROWS}:visible").count() == 100
     assert page.get_by_role("status").inner_text() == "100 of 10,000 accounts are shown."
+    assert violations(page) == []
 
     page.get_by_role("button", name="Account").click()
     ids = sorted((row["id"] for row in many["accounts"]), reverse=True)
