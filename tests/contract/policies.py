@@ -117,7 +117,7 @@ class _Values:
     def _sub(self, text: str, words: dict[str, str]) -> str:
         def word(match: re.Match[str]) -> str:
             name, _, attribute = match[1].partition(".")
-            return words.get(name) or self._attribute(name, attribute or "Ref")
+            return words[name] if name in words else self._attribute(name, attribute or "Ref")
 
         return re.sub(r"\$\{([^!}]+)\}", word, text)
 

@@ -221,7 +221,10 @@ class Watch:
     # -- deletions -----------------------------------------------------------------------------
 
     def on_delete(self, account: Account, key_id: str) -> None:
-        """Nothing is deleted without the approval of exactly the keys that are there."""
+        """Nothing is deleted without the approval of exactly the keys that there were a moment ago.
+
+        A key that is made between the look and the deletion is seen by nobody. It stays.
+        """
         lock = self.table.look("OPEN_CASE", account.id)
         self.require(lock, f"{key_id} is deleted without a case", account.id)
         assert lock is not None
@@ -235,7 +238,8 @@ class Watch:
             f"{key_id} is deleted after a decline",
             account.id,
         )
-        present = {(key.id, key.status) for key in account.keys.values()}
+        looked, present = self.year.aws.shown.get(account.id, (0.0, set()))
+        self.require(self.clock.time - looked < A_MOMENT, f"{key_id} is deleted unseen", account.id)
         people = max((len(by) for keys, by in approved.items() if present <= keys), default=0)
         needed = 2 if self.unit_of_two in self.case(case_id)["parents"] else 1
         for key in account.keys.values():
@@ -760,6 +764,10 @@ class Watch:
                 self.require("deletion_started_at" in case, "REMEDIATED by nobody", account)
             # IAM may still have shown one that its owner had just removed.
             known = {key["id"] for key in case.get("keys", [])}
+            # By now there may be others.
+            for attempt in self.year.people.attempts:
+                if attempt.case_id == case_id:
+                    known |= {id for id, _ in attempt.keys}
             self.require(noted <= known | deleted[case_id], f"{noted} noted as deleted", account)
 
     def _check_mails(self, items: list[Item], cases: dict[str, Item]) -> None:
