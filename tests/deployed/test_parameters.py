@@ -272,7 +272,7 @@ def test_alarms_and_dashboard_look_at_metrics_that_there_are(strict: Deployed) -
             assert is_there(
                 query["Namespace"], query["MetricName"], *(pairs[0] if pairs else ())
             ), alarm["AlarmName"]
-    assert len(alarms) == 6
+    assert len(alarms) == 7
 
 
 def test_the_boundary_binds_whatever_a_role_is_given(strict: Deployed) -> None:
