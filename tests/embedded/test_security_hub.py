@@ -330,6 +330,8 @@ def test_iam_4_follows_the_keys_and_stays_the_same_finding(aws: Aws, hub: Any) -
     """User guide, "Setting the workflow status of findings": a control that passes is RESOLVED,
     and NEW when it fails again."""
     root = aws.client("iam", KEY_MAKER)
+    for left in root.list_access_keys()["AccessKeyMetadata"]:
+        root.delete_access_key(AccessKeyId=left["AccessKeyId"])
     key = root.create_access_key()["AccessKey"]["AccessKeyId"]
     [before] = iam_4(hub, KEY_MAKER, ComplianceStatus="FAILED")
     set_workflow(hub, before, "NOTIFIED")
