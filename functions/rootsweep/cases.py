@@ -75,6 +75,10 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
 
 
+# How a case ends whose keys are left to the security team.
+GIVEN_UP = (Outcome.ESCALATED, Outcome.FAILED)
+
+
 class Obstacle(StrEnum):
     """Why Rootsweep cannot delete the keys of an account itself."""
 
@@ -470,7 +474,7 @@ def _where_the_last_case_ended(
 ) -> tuple[str, int, int, str]:
     """Which case was given up; how often these keys were the trouble, on which rung, and how."""
     last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
-    if last is None or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
+    if last is None or last["outcome"] not in GIVEN_UP:
         return "", 0, 0, ""
     if key_ids and last["key_ids"] and set(key_ids).isdisjoint(last["key_ids"]):
         return last["case_id"], 0, 0, ""
@@ -481,7 +485,7 @@ def find_latest_case(table: Table, *, account_id: str) -> Case | None:
     """The open case of an account, or else the one that ended last, if it was given up."""
     opened = find_open_case(table, account_id=account_id)
     last: Any = table.get_item(Key=last_case_key(account_id), ConsistentRead=True).get("Item")
-    if opened or not last or last["outcome"] not in (Outcome.ESCALATED, Outcome.FAILED):
+    if opened or not last or last["outcome"] not in GIVEN_UP:
         return opened
     try:
         return load(table, case_id=last["case_id"])

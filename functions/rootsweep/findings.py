@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rootsweep import cases, console, messages
-from rootsweep.cases import Outcome
 from rootsweep.frameworks import SECURITY_HUB
 from rootsweep.text import plain, unlinked
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 # Who made a finding, and who wrote the note beside that of a control.
 ROOTSWEEP = "rootsweep"
 CONTROL = "IAM.4"
-GIVEN_UP = (Outcome.ESCALATED, Outcome.FAILED)
 # Filter values that GetFindings takes for one field, and so the cases that are told of at once.
 MOST_CASES = 20
 MOST_UPDATES = 100
@@ -54,7 +52,7 @@ class Subject:
     @property
     def is_given_up(self) -> bool:
         """Whether it ended with keys that nobody sees to any more."""
-        return self.case.outcome in GIVEN_UP and not self.has_successor
+        return self.case.outcome in cases.GIVEN_UP and not self.has_successor
 
     @property
     def is_active(self) -> bool:

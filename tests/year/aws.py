@@ -64,8 +64,8 @@ class Aws:
         self.outages: list[Callable[[str, str, str], str | None]] = []
         self.on_mail: Callable[[dict[str, Any]], None] = lambda _: None
         self.on_delete: Callable[[Account, str], None] = lambda *_: None
-        # What a session that may delete was shown last in an account, and when.
-        self.shown: dict[str, tuple[float, set[tuple[str, str]]]] = {}
+        # What there was in an account when the session that may delete there looked last.
+        self.seen: dict[str, set[tuple[str, str]]] = {}
         self.refuses_mail_to: set[str] = set()
         self.Session = lambda *, botocore_session: SimpleNamespace(
             client=lambda service, **more: self.client(
@@ -179,6 +179,8 @@ class Sts(_Client):
         task = TaskPolicyArn["arn"].rpartition("/")[2]
         expect(task in (AUDIT, DELETE), "an argument")
         expect(DurationSeconds <= 900, "an argument")
+        if task == DELETE:
+            self.aws.seen.pop(account.id, None)  # Each such session has to look itself.
         return _credentials(account.id, task)
 
     def assume_role(
@@ -239,13 +241,12 @@ class Iam(_Client):
 
     def _list_access_keys(self) -> tuple[str, list[dict[str, Any]]]:
         account = self._account("ListAccessKeys", AUDIT, DELETE)
-        visible = self.world.visible_keys(account)
         if self._key_id.endswith(f"/{DELETE}"):
-            seen = {(key.id, key.status) for key in visible}
-            self.aws.shown[account.id] = self.aws.stack.clock.time, seen
+            # Whatever IAM shows of it.
+            self.aws.seen[account.id] = {(key.id, key.status) for key in account.keys.values()}
         return "AccessKeyMetadata", [
             {"AccessKeyId": key.id, "Status": key.status, "CreateDate": key.created}
-            for key in visible
+            for key in self.world.visible_keys(account)
         ]
 
     def get_access_key_last_used(self, *, AccessKeyId: str) -> dict[str, Any]:

@@ -221,9 +221,10 @@ class Watch:
     # -- deletions -----------------------------------------------------------------------------
 
     def on_delete(self, account: Account, key_id: str) -> None:
-        """Nothing is deleted without the approval of exactly the keys that there were a moment ago.
+        """Nothing is deleted without the approval of exactly the keys that are there.
 
-        A key that is made between the look and the deletion is seen by nobody. It stays.
+        As the session that deletes found them: a key that is made after its look is seen by nobody,
+        and stays.
         """
         lock = self.table.look("OPEN_CASE", account.id)
         self.require(lock, f"{key_id} is deleted without a case", account.id)
@@ -238,8 +239,8 @@ class Watch:
             f"{key_id} is deleted after a decline",
             account.id,
         )
-        looked, present = self.year.aws.shown.get(account.id, (0.0, set()))
-        self.require(self.clock.time - looked < A_MOMENT, f"{key_id} is deleted unseen", account.id)
+        self.require(account.id in self.year.aws.seen, f"{key_id} is deleted unseen", account.id)
+        present = self.year.aws.seen[account.id]
         people = max((len(by) for keys, by in approved.items() if present <= keys), default=0)
         needed = 2 if self.unit_of_two in self.case(case_id)["parents"] else 1
         for key in account.keys.values():
@@ -764,9 +765,9 @@ class Watch:
                 self.require("deletion_started_at" in case, "REMEDIATED by nobody", account)
             # IAM may still have shown one that its owner had just removed.
             known = {key["id"] for key in case.get("keys", [])}
-            # By now there may be others.
+            # The evidence may have changed since; then it was one that somebody had approved.
             for attempt in self.year.people.attempts:
-                if attempt.case_id == case_id:
+                if (attempt.case_id, attempt.answer) == (case_id, "approve"):
                     known |= {id for id, _ in attempt.keys}
             self.require(noted <= known | deleted[case_id], f"{noted} noted as deleted", account)
 

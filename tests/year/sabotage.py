@@ -59,6 +59,9 @@ SABOTAGE = {
     "other keys are deleted too": Sabotage(
         root_access, "keys_to_delete", _whatever_is_there, "approvals of"
     ),
+    "keys are deleted without a look": Sabotage(
+        root_access, "keys_to_delete", lambda *_, approved, **__: list(approved), "deleted unseen"
+    ),
     "the kill switch is ignored": Sabotage(
         holds, "require_kill_switch_off", lambda *_, **__: None, "while the kill switch is"
     ),
