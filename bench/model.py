@@ -124,7 +124,7 @@ class Simulated:
 
 @dataclass
 class Sweep:
-    """One sweep. `findings` is the part of the accounts that have root keys.
+    """One sweep. `with_keys` is the part of the accounts that have root keys.
 
     What is not given is as the template has it; `memory_mb` is that of check_accounts.
     """
@@ -135,7 +135,7 @@ class Sweep:
     batches_at_once: int = BATCHES_AT_ONCE
     memory_mb: int = memory_of("CheckAccounts")
     map_run_start: float = MAP_RUN_START
-    findings: float = 0.02
+    with_keys: float = 0.02
     seed: int = 1
     throttled: int = 0
     calls: int = 0
@@ -267,7 +267,7 @@ class Sweep:
 
     def _open_cases(self, there: Sandbox) -> Events:
         yield from self._read_files(there, of_parts=2)
-        left = iter(range(int(self.accounts * self.findings)))
+        left = iter(range(int(self.accounts * self.with_keys)))
         yield self.world.all_of(
             [self.world.process(self._open(left, there)) for _ in range(OPEN_CASES_AT_ONCE)]
         )

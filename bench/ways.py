@@ -48,12 +48,12 @@ def rootsweep(
 
     from rootsweep import sweeps
 
-    written: list[Sequence[sweeps.Finding]] = []
+    written: list[Sequence[sweeps.CheckResult]] = []
 
-    def keep(self: sweeps.SweepFiles, batch: str, findings: Sequence[sweeps.Finding]) -> None:  # noqa: ARG001
-        written.append(findings)
+    def keep(self: sweeps.SweepFiles, batch: str, results: Sequence[sweeps.CheckResult]) -> None:  # noqa: ARG001
+        written.append(results)
 
-    sweeps.SweepFiles.write_findings = keep  # type: ignore[method-assign]
+    sweeps.SweepFiles.write_check_results = keep  # type: ignore[method-assign]
 
     class Context:
         aws_request_id = "bench"
@@ -66,7 +66,7 @@ def rootsweep(
     def check(ids: list[str]) -> int:
         event = {"sweep_id": "a-sweep", "batch": "0", "account_ids": ids}
         check_accounts.handler(event, Context())
-        return sum(finding.state == "ROOT_KEYS" for finding in written.pop())
+        return sum(result.state == "ROOT_KEYS" for result in written.pop())
 
     return check
 

@@ -39,14 +39,14 @@ pace = Pace(SESSIONS_A_SECOND)
 
 @logs.invocation
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """`{"sweep_id", "batch", "account_ids"}` -> a file of findings, one for each account.
+    """`{"sweep_id", "batch", "account_ids"}` -> a file of results, one for each account.
 
     An account that cannot be checked is UNKNOWN with the reason, and so is what is left when the
     time runs out; neither ever fails the batch.
     """
 
-    def check(account_id: str) -> sweeps.Finding:
-        finding = sweeps.Finding(
+    def check(account_id: str) -> sweeps.CheckResult:
+        result = sweeps.CheckResult(
             account_id, AccountState.UNKNOWN, "the time for its batch ran out before its turn"
         )
         # A second look is cheaper than an alert.
@@ -55,25 +55,25 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             if left < 0 or not pace.wait(at_most=left / 1000):
                 break
             with logs.about(sweep_id=event["sweep_id"], account_id=account_id):
-                finding = check_account(account_id, sweep_id=event["sweep_id"])
-            if finding.state != AccountState.UNKNOWN:
+                result = check_account(account_id, sweep_id=event["sweep_id"])
+            if result.state != AccountState.UNKNOWN:
                 break
-        return finding
+        return result
 
     with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
-        findings = list(pool.map(check, event["account_ids"]))
+        results = list(pool.map(check, event["account_ids"]))
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
-    files.write_findings(event["batch"], findings)
+    files.write_check_results(event["batch"], results)
 
 
-def check_account(account_id: str, *, sweep_id: str) -> sweeps.Finding:
+def check_account(account_id: str, *, sweep_id: str) -> sweeps.CheckResult:
     """What one account came to: CLEAN only if AWS said that the root user has no access key."""
     try:
         summary = reader.read(account_id, opened_for=sweep_id)
     except (ClientError, BotoCoreError) as error:
-        return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
+        return sweeps.CheckResult(account_id, AccountState.UNKNOWN, root_access.reason(error))
     except Exception as error:  # An answer of a shape that nobody foresaw must not cost the batch.
         log.exception("the check of the account failed")
-        return sweeps.Finding(account_id, AccountState.UNKNOWN, root_access.reason(error))
+        return sweeps.CheckResult(account_id, AccountState.UNKNOWN, root_access.reason(error))
     state = AccountState.ROOT_KEYS if summary.access_keys else AccountState.CLEAN
-    return sweeps.Finding(account_id, state)
+    return sweeps.CheckResult(account_id, state)

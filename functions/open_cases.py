@@ -46,7 +46,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     `not_seen_to` is there if open cases could not be woken or ended, and says why.
     """
     files = sweeps.SweepFiles(s3, bucket=BUCKET, sweep_id=event["sweep_id"])
-    found = files.read_findings()
+    found = files.read_check_results()
     everyone = files.read_accounts(event["parts"])
     with_keys = [
         account

@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         started_at=event["started_at"],
         finished_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         accounts=accounts,
-        findings=files.read_findings(),
+        results=files.read_check_results(),
         cases=files.read_cases(),
     )
     output = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootsweep import reports, sweeps
 from rootsweep.accounts import Account, AccountState, OrganizationalUnits
-from rootsweep.sweeps import Finding
+from rootsweep.sweeps import CheckResult
 
 if TYPE_CHECKING:
     from rootsweep.sweeps import SweepFiles
@@ -40,35 +40,35 @@ _UNITS = ("Workloads/Prod", "Workloads/Test", "Security", "Sandbox/People/Intern
 
 def write_files(files: SweepFiles, organization: dict[str, Any]) -> None:
     """Write what the functions before the report leave, for the content of an organization file."""
-    accounts, findings, cases = found_in(organization)
+    accounts, results, cases = found_in(organization)
     files.write_units(_units_of(accounts))
     files.write_organization(0, accounts)
     files.write_accounts(0, accounts)
-    files.write_findings("0000", list(findings.values()))
+    files.write_check_results("0000", list(results.values()))
     files.write_cases(cases)
 
 
 def report_of(organization: dict[str, Any]) -> dict[str, Any]:
     """What `report.json` says of the content of an organization file, without the files."""
-    accounts, findings, cases = found_in(organization)
+    accounts, results, cases = found_in(organization)
     return sweeps.report(
         sweep_id=EVENT["sweep_id"],
         started_at=EVENT["started_at"],
         finished_at="2026-11-27T06:05:41Z",
         accounts=accounts,
-        findings=findings,
+        results=results,
         cases=cases,
     )
 
 
 def found_in(
     organization: dict[str, Any],
-) -> tuple[list[Account], dict[str, Finding], dict[str, dict[str, Any]]]:
+) -> tuple[list[Account], dict[str, CheckResult], dict[str, dict[str, Any]]]:
     """The accounts of an organization file, and what a sweep finds in each and knows of its case.
 
     A case has the outcome that the file expects.
     """
-    accounts, findings, cases = [], {}, {}
+    accounts, results, cases = [], {}, {}
     for entry in sorted(organization["accounts"], key=lambda entry: entry["id"]):
         id, state = entry["id"], AccountState(entry["expect"]["account"])
         ou = entry.get("ou", "root")
@@ -80,13 +80,13 @@ def found_in(
                 "CheckAccountsRole/check is not authorized to perform sts:AssumeRole on resource "
                 f"arn:aws:iam::{id}:role/rootsweep-audit"
             )
-            findings[id] = Finding(id, state, why)
+            results[id] = CheckResult(id, state, why)
         elif state == AccountState.CLEAN:
-            findings[id] = Finding(id, state)
+            results[id] = CheckResult(id, state)
         elif state != AccountState.SKIPPED:
-            findings[id] = Finding(id, AccountState.ROOT_KEYS)
+            results[id] = CheckResult(id, AccountState.ROOT_KEYS)
             cases[id] = _known(entry)
-    return accounts, findings, cases
+    return accounts, results, cases
 
 
 def _units_of(accounts: list[Account]) -> OrganizationalUnits:
@@ -122,24 +122,24 @@ def last_sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:
     return reports.history_with(before, report)
 
 
-def organization(accounts: int, *, findings: float = 0.02) -> dict[str, Any]:
+def organization(accounts: int, *, with_keys: float = 0.02) -> dict[str, Any]:
     """The content of an organization file, of which so many accounts have root access keys."""
     dice = random.Random(accounts)
-    return {"accounts": [_account(number, dice, findings) for number in range(accounts)]}
+    return {"accounts": [_account(number, dice, with_keys) for number in range(accounts)]}
 
 
-def _account(number: int, dice: random.Random, findings: float) -> dict[str, Any]:
+def _account(number: int, dice: random.Random, with_keys: float) -> dict[str, Any]:
     id = f"{300_000_000_001 + 7 * number:012}" if number else "000000000042"
     name = f"{dice.choice(('billing', 'payments', 'data', 'Ürün', '日本'))}-{number}"
     if number % 50 == 7:
         name = HOSTILE_NAMES[number // 50 % len(HOSTILE_NAMES)]
     entry: dict[str, Any] = {"id": id, "name": name, "ou": dice.choice(_UNITS)}
     chance = dice.random()
-    if chance >= findings:
+    if chance >= with_keys:
         shut = dice.random() < 0.01
         state = "SKIPPED" if shut else "CLEAN"
         return entry | {"state": "CLOSED" if shut else "ACTIVE", "expect": {"account": state}}
-    if chance < findings / 8:
+    if chance < with_keys / 8:
         return entry | {"expect": {"account": "UNKNOWN"}}
     outcomes = ["AWAITING_APPROVAL"] * 6 + ["AWAITING_REMOVAL", "ESCALATED", "FAILED", "DECLINED"]
     outcome = dice.choice(outcomes)

@@ -1,6 +1,6 @@
 """A sweep: what was asked for, and the files in which it keeps what it finds.
 
-Findings never travel through the state machine; it passes names of files. In the bucket:
+Results of checks never travel through the state machine; it passes names of files. In the bucket:
 
     sweeps/<sweep id>/units.json                  the units, as far as they have been read
     sweeps/<sweep id>/organization/<part>.json    the state of every account there is, by id
@@ -87,7 +87,7 @@ class SweepRequest:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What the check of an account came to: CLEAN, ROOT_KEYS or UNKNOWN with the reason."""
 
     account_id: str
@@ -169,11 +169,11 @@ class SweepFiles:
         body = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         return self._put(f"batches/{part:04}.jsonl", body, "application/jsonl")
 
-    def write_findings(self, batch: str, findings: Sequence[Finding]) -> None:
+    def write_check_results(self, batch: str, results: Sequence[CheckResult]) -> None:
         """Keep what the check of a batch found. Writing it again replaces it."""
-        self._write(f"checked/{batch}.json", [asdict(finding) for finding in findings])
+        self._write(f"checked/{batch}.json", [asdict(result) for result in results])
 
-    def read_findings(self) -> dict[str, Finding]:
+    def read_check_results(self) -> dict[str, CheckResult]:
         """What was found, by account id. An account whose batch failed is not in it."""
         keys = [
             entry["Key"]
@@ -183,7 +183,7 @@ class SweepFiles:
             for entry in page.get("Contents", [])
         ]
         return {
-            item["account_id"]: Finding(
+            item["account_id"]: CheckResult(
                 item["account_id"], AccountState(item["state"]), item["reason"]
             )
             for items in self._get_all(keys)
@@ -260,7 +260,7 @@ def report(
     started_at: str,
     finished_at: str,
     accounts: Sequence[Account],
-    findings: dict[str, Finding],
+    results: dict[str, CheckResult],
     cases: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The report: every listed account in exactly one state, in the shape of `report.json`."""
@@ -269,7 +269,7 @@ def report(
         "started_at": started_at,
         "finished_at": finished_at,
         "accounts": [
-            _row(account, findings.get(account.id), cases.get(account.id, {}))
+            _row(account, results.get(account.id), cases.get(account.id, {}))
             for account in accounts
         ],
     }
@@ -290,8 +290,8 @@ def counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _row(account: Account, finding: Finding | None, known: dict[str, Any]) -> dict[str, Any]:
-    state, reason = _state_and_reason(account, finding, known)
+def _row(account: Account, result: CheckResult | None, known: dict[str, Any]) -> dict[str, Any]:
+    state, reason = _state_and_reason(account, result, known)
     return {
         "id": account.id,
         "name": account.name,
@@ -304,19 +304,19 @@ def _row(account: Account, finding: Finding | None, known: dict[str, Any]) -> di
 
 
 def _state_and_reason(
-    account: Account, finding: Finding | None, known: dict[str, Any]
+    account: Account, result: CheckResult | None, known: dict[str, Any]
 ) -> tuple[AccountState, str]:
     if not account.is_checked:
         return AccountState.SKIPPED, f"the account is {account.organizations_state}"
-    if finding is None:
+    if result is None:
         return AccountState.UNKNOWN, (
             "the check of its batch did not finish; the Map Run of this sweep's execution says why"
         )
-    if finding.state == AccountState.ROOT_KEYS and not known:
+    if result.state == AccountState.ROOT_KEYS and not known:
         return AccountState.UNKNOWN, (
             "it has root access keys, and this sweep did not look into it: no case was opened"
         )
-    return known.get("state", finding.state), known.get("reason", finding.reason)
+    return known.get("state", result.state), known.get("reason", result.reason)
 
 
 def _ids(

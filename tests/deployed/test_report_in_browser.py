@@ -120,7 +120,7 @@ def test_it_can_be_sorted_and_filtered_by_keyboard(page_at: PageAt, tmp_path: Pa
 def test_everything_is_there_without_javascript_and_on_paper(
     page_at: PageAt, tmp_path: Path
 ) -> None:
-    report = report_of(organization(250, findings=0.1))
+    report = report_of(organization(250, with_keys=0.1))
     plain = page_at(javascript=False)
     opened(plain, tmp_path, report)
     assert plain.locator(f"{ROWS}:visible").count() == 250

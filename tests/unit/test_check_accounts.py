@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from rootsweep.accounts import AccountState
 from rootsweep.pace import Pace
 from rootsweep.root_access import RootSummary
-from rootsweep.sweeps import Finding, SweepFiles
+from rootsweep.sweeps import CheckResult, SweepFiles
 
 from .builders import ACCOUNT, an_error
 
@@ -51,10 +51,10 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]
     return use
 
 
-def check(s3: Any, ids: list[str], context: Any = None) -> dict[str, Finding]:
+def check(s3: Any, ids: list[str], context: Any = None) -> dict[str, CheckResult]:
     event = {"sweep_id": "a-sweep", "batch": "0000-0003", "account_ids": ids}
     assert check_accounts.handler(event, context or Context(PATIENT)) is None
-    return SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_findings()
+    return SweepFiles(s3, bucket="reports", sweep_id="a-sweep").read_check_results()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_account_is_what_its_summary_says(
 ) -> None:
     reading({ACCOUNT: a_summary(access_keys=access_keys)})
 
-    assert check(s3, [ACCOUNT]) == {ACCOUNT: Finding(ACCOUNT, state)}
+    assert check(s3, [ACCOUNT]) == {ACCOUNT: CheckResult(ACCOUNT, state)}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_reason_says_which_call_failed(s3: Any, reading: Any) -> None:
     assert check(s3, [ACCOUNT])[ACCOUNT].reason == "AssumeRole: AccessDenied: no such role"
 
 
-def test_as_many_findings_come_out_as_accounts_went_in(s3: Any, reading: Any) -> None:
+def test_as_many_results_come_out_as_accounts_went_in(s3: Any, reading: Any) -> None:
     ids = [f"{n:012}" for n in range(100)]
     reading(
         {id: an_error() if n % 3 else a_summary(access_keys=n % 2 == 0) for n, id in enumerate(ids)}
@@ -112,7 +112,7 @@ def test_as_many_findings_come_out_as_accounts_went_in(s3: Any, reading: Any) ->
     found = check(s3, ids)
 
     assert list(found) == ids
-    assert sum(finding.state == AccountState.UNKNOWN for finding in found.values()) == 66
+    assert sum(result.state == AccountState.UNKNOWN for result in found.values()) == 66
 
 
 def test_accounts_are_checked_side_by_side(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_accounts_are_checked_side_by_side(s3: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(check_accounts.reader, "read", read)
 
     found = check(s3, [f"{n:012}" for n in range(8)])
-    assert {finding.state for finding in found.values()} == {AccountState.CLEAN}
+    assert {result.state for result in found.values()} == {AccountState.CLEAN}
 
 
 def test_each_look_waits_for_its_turn(
@@ -149,7 +149,7 @@ def test_who_would_wait_for_a_turn_until_the_time_is_over_is_unknown_and_the_oth
 
     found = check(s3, ids)
 
-    states = [finding.state for finding in found.values()]
+    states = [result.state for result in found.values()]
     assert (states.count(AccountState.CLEAN), states.count(AccountState.UNKNOWN)) == (1, 19)
 
 
@@ -181,7 +181,7 @@ def test_a_batch_of_nobody_is_a_file_of_nothing(s3: Any) -> None:
     assert s3.get_object(Bucket="reports", Key=key)["Body"].read() == b"[]"
 
 
-def test_findings_that_cannot_be_written_fail_the_batch(
+def test_results_that_cannot_be_written_fail_the_batch(
     reading: Any,
     aws: None,  # noqa: ARG001
 ) -> None:

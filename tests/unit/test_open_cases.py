@@ -13,7 +13,7 @@ from rootsweep import cases, exceptions, root_access
 from rootsweep.accounts import AccountState
 from rootsweep.cases import Answer, Case, Obstacle, Outcome
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
-from rootsweep.sweeps import Finding, SweepFiles
+from rootsweep.sweeps import CheckResult, SweepFiles
 from rootsweep.table import SCHEMA_VERSION, case_key
 
 from .builders import (
@@ -116,8 +116,8 @@ def files(s3: Any) -> SweepFiles:
     everyone = [an_account(), an_account(CLEAN), an_account("333333333335")]
     files.write_organization(0, everyone)
     files.write_accounts(0, everyone)
-    files.write_findings(
-        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+    files.write_check_results(
+        "0", [CheckResult(ACCOUNT, AccountState.ROOT_KEYS), CheckResult(CLEAN, AccountState.CLEAN)]
     )
     return files
 
@@ -165,10 +165,10 @@ def test_the_mails_wait_for_the_window_and_a_moment_for_each_case(
     everyone = [an_account(f"{n:012}") for n in range(10)]
     clean = [an_account(f"{n:012}") for n in range(10, 20)]
     files.write_accounts(0, [*everyone, *clean])
-    files.write_findings(
+    files.write_check_results(
         "0",
-        [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone]
-        + [Finding(account.id, AccountState.CLEAN) for account in clean],
+        [CheckResult(account.id, AccountState.ROOT_KEYS) for account in everyone]
+        + [CheckResult(account.id, AccountState.CLEAN) for account in clean],
     )
     found |= {account.id: [a_key()] for account in everyone}
     start = datetime.now(UTC).replace(microsecond=0)
@@ -213,8 +213,8 @@ def test_an_account_that_is_clean_or_unchecked_gets_no_case(
     stepfunctions: StepFunctions,
     found: Any,  # noqa: ARG001
 ) -> None:
-    files.write_findings("0", [Finding(CLEAN, AccountState.CLEAN)])
-    files.write_findings("1", [Finding(ACCOUNT, AccountState.UNKNOWN, "throttled")])
+    files.write_check_results("0", [CheckResult(CLEAN, AccountState.CLEAN)])
+    files.write_check_results("1", [CheckResult(ACCOUNT, AccountState.UNKNOWN, "throttled")])
 
     assert run()["cases_opened"] == 0
     assert contents(table) == []
@@ -242,7 +242,7 @@ def test_another_sweep_finds_the_open_case_and_counts_none(
     other.write_units(UNITS)
     other.write_organization(0, [an_account(name="renamed")])
     other.write_accounts(0, [an_account(name="renamed")])
-    other.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+    other.write_check_results("0", [CheckResult(ACCOUNT, AccountState.ROOT_KEYS)])
 
     assert run(sweep_id="b-sweep")["cases_opened"] == 0
     assert the_case(table) == case
@@ -597,7 +597,9 @@ def test_many_accounts_get_a_case_each_and_each_its_own_keys(
 ) -> None:
     everyone = [an_account(f"{n:012}", name=HOSTILE[n % len(HOSTILE)][:50]) for n in range(40)]
     files.write_accounts(0, everyone)
-    files.write_findings("0", [Finding(account.id, AccountState.ROOT_KEYS) for account in everyone])
+    files.write_check_results(
+        "0", [CheckResult(account.id, AccountState.ROOT_KEYS) for account in everyone]
+    )
     found |= {account.id: [a_key(f"AKIA{account.id}")] for account in everyone}
 
     assert run()["cases_opened"] == 40
@@ -617,8 +619,9 @@ def test_an_account_that_fails_costs_the_others_nothing(
     stepfunctions: StepFunctions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files.write_findings(
-        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.ROOT_KEYS)]
+    files.write_check_results(
+        "0",
+        [CheckResult(ACCOUNT, AccountState.ROOT_KEYS), CheckResult(CLEAN, AccountState.ROOT_KEYS)],
     )
     find = exceptions.find
 
@@ -762,8 +765,8 @@ def test_a_case_of_a_newer_version_is_left_alone(
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_a_case_whose_account_is_clean_by_now_looks_again(table: Any, files: SweepFiles) -> None:
     gone, there = a_waiting_case(table, id=CLEAN), a_waiting_case(table)
-    files.write_findings(
-        "0", [Finding(ACCOUNT, AccountState.ROOT_KEYS), Finding(CLEAN, AccountState.CLEAN)]
+    files.write_check_results(
+        "0", [CheckResult(ACCOUNT, AccountState.ROOT_KEYS), CheckResult(CLEAN, AccountState.CLEAN)]
     )
 
     assert run()["cases_opened"] == 0
@@ -778,7 +781,7 @@ def test_an_account_that_was_not_seen_clean_wakes_nobody(
     table: Any, files: SweepFiles, state: AccountState | None
 ) -> None:
     case = a_waiting_case(table, id=CLEAN)
-    files.write_findings("0", [Finding(CLEAN, state, "why")] if state else [])
+    files.write_check_results("0", [CheckResult(CLEAN, state, "why")] if state else [])
 
     run()
 
@@ -807,7 +810,7 @@ def test_a_case_whose_account_is_gone_is_told_so_whatever_the_sweep_was_about(
         there.append(an_account(CLEAN, organizations_state=state))
     files.write_organization(0, there)
     files.write_accounts(0, [account for account in there if account.id in accounts])
-    files.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+    files.write_check_results("0", [CheckResult(ACCOUNT, AccountState.ROOT_KEYS)])
 
     run()
 
@@ -871,7 +874,7 @@ def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
     ids = [f"4444000000{n:02}" for n in range(20)]
     for id in ids:
         open_a_case(table, id=id)
-    files.write_findings("0", [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_check_results("0", [CheckResult(id, AccountState.CLEAN) for id in ids])
     files.write_organization(0, [an_account(id) for id in (ACCOUNT, *ids)])
     tried = []
 
@@ -909,7 +912,7 @@ def test_a_case_that_cannot_be_woken_does_not_cost_the_others_their_end(
     ids = ("333333333330", CLEAN)
     broken, dead = (open_a_case(table, id=id) for id in ids)
     stepfunctions.ended.add(dead.id)
-    files.write_findings("0", [Finding(id, AccountState.CLEAN) for id in ids])
+    files.write_check_results("0", [CheckResult(id, AccountState.CLEAN) for id in ids])
     files.write_organization(0, [an_account(id) for id in (ACCOUNT, *ids)])
     wake = cases.wake
 
@@ -939,7 +942,7 @@ def test_a_case_whose_execution_is_over_fails_though_its_account_cannot_be_check
     dead = open_a_case(table, id=CLEAN)
     stepfunctions.ended.add(dead.id)
     files.write_accounts(0, [an_account(each) for each in accounts])
-    files.write_findings("0", [Finding(CLEAN, state, "why")] if state else [])
+    files.write_check_results("0", [CheckResult(CLEAN, state, "why")] if state else [])
 
     run()
 
@@ -967,7 +970,7 @@ def test_a_removal_by_hand_looks_again_too(table: Any, files: SweepFiles, gone: 
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_detecting_wakes_nobody(table: Any, files: SweepFiles) -> None:
     case = a_waiting_case(table, id=CLEAN)
-    files.write_findings("0", [Finding(CLEAN, AccountState.CLEAN)])
+    files.write_check_results("0", [CheckResult(CLEAN, AccountState.CLEAN)])
     files.write_organization(0, [])
     before = contents(table)
 

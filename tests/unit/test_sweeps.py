@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rootsweep import sweeps
 from rootsweep.accounts import ACCOUNT_ID, ORGANIZATIONAL_UNIT_ID, AccountState
 from rootsweep.errors import InvalidSweepInputError
-from rootsweep.sweeps import Finding, SweepFiles, SweepRequest
+from rootsweep.sweeps import CheckResult, SweepFiles, SweepRequest
 
 from .builders import ACCOUNT, UNITS, an_account
 
@@ -180,19 +180,19 @@ def test_as_many_accounts_come_out_as_went_in_each_in_exactly_one_state(
 ) -> None:
     everyone = data.draw(organizations)
     found = {
-        account.id: Finding(
+        account.id: CheckResult(
             account.id,
             data.draw(st.sampled_from(["CLEAN", "ROOT_KEYS", "UNKNOWN"]).map(AccountState)),
         )
         for account in everyone
         if account.is_checked and data.draw(st.booleans(), "its batch finished")
     }
-    stranger = Finding("999999999999", AccountState.CLEAN)
+    stranger = CheckResult("999999999999", AccountState.CLEAN)
     known = {
         id: {"keys": [], "reason": "", "case": None}
         | ({"state": "EXCEPTED"} if data.draw(st.booleans(), "excepted") else {})
-        for id, finding in found.items()
-        if finding.state == AccountState.ROOT_KEYS and data.draw(st.booleans(), "looked into")
+        for id, result in found.items()
+        if result.state == AccountState.ROOT_KEYS and data.draw(st.booleans(), "looked into")
     }
 
     report = sweeps.report(
@@ -200,7 +200,7 @@ def test_as_many_accounts_come_out_as_went_in_each_in_exactly_one_state(
         started_at="a",
         finished_at="b",
         accounts=everyone,
-        findings={**found, stranger.account_id: stranger},
+        results={**found, stranger.account_id: stranger},
         cases=known,
     )
 
@@ -209,20 +209,20 @@ def test_as_many_accounts_come_out_as_went_in_each_in_exactly_one_state(
     counts = sweeps.counts(report["accounts"])
     assert counts.pop("total") == len(everyone) == sum(counts.values())
     for account in everyone:
-        row, finding = rows[account.id], found.get(account.id)
+        row, result = rows[account.id], found.get(account.id)
         assert row["state"] in set(AccountState)
         if not account.is_checked:
             assert row["state"] == "SKIPPED"
             assert account.organizations_state in row["reason"]
-        elif finding is None:
+        elif result is None:
             assert row["state"] == "UNKNOWN"
             assert row["reason"]
-        elif finding.state == "ROOT_KEYS" and account.id not in known:
+        elif result.state == "ROOT_KEYS" and account.id not in known:
             assert row["state"] == "UNKNOWN"
             assert "no case was opened" in row["reason"]
         else:
-            assert (row["state"] == "CLEAN") == (finding.state == "CLEAN")
-            assert row["state"] == known.get(account.id, {}).get("state", finding.state)
+            assert (row["state"] == "CLEAN") == (result.state == "CLEAN")
+            assert row["state"] == known.get(account.id, {}).get("state", result.state)
 
 
 def test_counts_name_every_state_even_if_nobody_is_in_it() -> None:
@@ -291,23 +291,23 @@ def test_batches_are_written_one_a_line_for_the_map(files: SweepFiles, s3: Any) 
     assert [json.loads(line) for line in body.splitlines()] == lines
 
 
-def test_findings_of_all_batches_come_back_and_a_repeated_batch_counts_once(
+def test_results_of_all_batches_come_back_and_a_repeated_batch_counts_once(
     files: SweepFiles, s3: Any
 ) -> None:
-    one = Finding("333333333331", AccountState.CLEAN)
-    two = Finding("333333333332", AccountState.UNKNOWN, "AssumeRole: AccessDenied: no")
-    files.write_findings("0", [Finding("333333333331", AccountState.UNKNOWN, "throttled")])
-    files.write_findings("0", [one])
-    files.write_findings("12", [two])
-    SweepFiles(s3, bucket="reports", sweep_id="b-sweep").write_findings(
-        "0", [Finding("333333333339", AccountState.CLEAN)]
+    one = CheckResult("333333333331", AccountState.CLEAN)
+    two = CheckResult("333333333332", AccountState.UNKNOWN, "AssumeRole: AccessDenied: no")
+    files.write_check_results("0", [CheckResult("333333333331", AccountState.UNKNOWN, "throttled")])
+    files.write_check_results("0", [one])
+    files.write_check_results("12", [two])
+    SweepFiles(s3, bucket="reports", sweep_id="b-sweep").write_check_results(
+        "0", [CheckResult("333333333339", AccountState.CLEAN)]
     )
 
-    assert files.read_findings() == {one.account_id: one, two.account_id: two}
+    assert files.read_check_results() == {one.account_id: one, two.account_id: two}
 
 
-def test_without_a_finished_batch_there_are_no_findings(files: SweepFiles) -> None:
-    assert files.read_findings() == {}
+def test_without_a_finished_batch_there_are_no_results(files: SweepFiles) -> None:
+    assert files.read_check_results() == {}
 
 
 def test_more_batches_than_one_page_lists_are_all_read(
@@ -315,9 +315,9 @@ def test_more_batches_than_one_page_lists_are_all_read(
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     for number in range(5):
-        files.write_findings(f"{number}", [Finding(f"{number:012}", AccountState.CLEAN)])
+        files.write_check_results(f"{number}", [CheckResult(f"{number:012}", AccountState.CLEAN)])
 
-    assert len(files.read_findings()) == 5
+    assert len(files.read_check_results()) == 5
 
 
 def test_cases_come_back_as_they_were_written(files: SweepFiles) -> None:

@@ -13,7 +13,7 @@ import write_report
 from botocore.exceptions import ClientError
 
 from rootsweep.accounts import Account, AccountState
-from rootsweep.sweeps import Finding, SweepFiles
+from rootsweep.sweeps import CheckResult, SweepFiles
 from tests import reports
 
 from .builders import ACCOUNT, UNITS, a_key, an_account, an_error
@@ -78,12 +78,12 @@ def test_every_account_of_the_sweep_is_in_the_report_once(s3: Any, files: SweepF
         an_account("333333333336"),
         an_account("333333333337"),
     )
-    files.write_findings(
+    files.write_check_results(
         "0",
         [
-            Finding(ACCOUNT, AccountState.ROOT_KEYS),
-            Finding("333333333334", AccountState.CLEAN),
-            Finding("333333333337", AccountState.UNKNOWN, "AssumeRole: AccessDenied: no"),
+            CheckResult(ACCOUNT, AccountState.ROOT_KEYS),
+            CheckResult("333333333334", AccountState.CLEAN),
+            CheckResult("333333333337", AccountState.UNKNOWN, "AssumeRole: AccessDenied: no"),
         ],
     )
     files.write_cases({ACCOUNT: {"keys": [a_key().to_dict()], "reason": "", "case": case}})
@@ -148,7 +148,7 @@ def test_without_the_list_of_accounts_there_is_no_report(files: SweepFiles) -> N
 
 def test_what_people_look_at_says_what_the_report_says(s3: Any) -> None:
     files = SweepFiles(s3, bucket="reports", sweep_id=reports.EVENT["sweep_id"])
-    organization = reports.organization(300, findings=0.2)
+    organization = reports.organization(300, with_keys=0.2)
     reports.write_files(files, organization)
 
     output = write_report.handler(reports.EVENT, None)
@@ -259,7 +259,7 @@ def test_what_cannot_be_written_for_people_costs_neither_the_report_nor_the_rest
 
 def test_a_case_that_nobody_foresaw_costs_no_report(files: SweepFiles) -> None:
     list_accounts(files, an_account())
-    files.write_findings("0", [Finding(ACCOUNT, AccountState.ROOT_KEYS)])
+    files.write_check_results("0", [CheckResult(ACCOUNT, AccountState.ROOT_KEYS)])
     files.write_cases({ACCOUNT: {"keys": [{}], "reason": "", "case": {"id": "c"}}})
 
     output = write_report.handler(EVENT, None)
@@ -290,7 +290,7 @@ def test_the_report_is_there_even_if_the_sweep_cannot_be_measured(
 ) -> None:
     monkeypatch.setattr(write_report, "METRICS_NAMESPACE", "Rootsweep/rootsweep")
     list_accounts(files, an_account())
-    files.write_findings("0", [Finding(ACCOUNT, AccountState.CLEAN)])
+    files.write_check_results("0", [CheckResult(ACCOUNT, AccountState.CLEAN)])
     files.write_cases({})
 
     write_report.handler(EVENT, None)  # Nobody says how many rungs there are.
