@@ -8,6 +8,7 @@ original.
 from __future__ import annotations
 
 import base64
+import contextvars
 import json
 import os
 import threading
@@ -18,6 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from ministack import app
 from ministack.core import iam_actions
 from ministack.services import stepfunctions as sfn
 from ministack.services.cloudformation import provisioners
@@ -46,10 +48,20 @@ _original_nested_start = sfn._invoke_nested_start_execution
 _original_run_distributed_map = sfn._run_distributed_map
 _original_run_parallel_branches = sfn._run_parallel_branches
 _original_run_sub_machine = sfn._run_sub_machine
+_original_apply_state_assign = sfn._apply_state_assign
+_original_handle_request = sfn.handle_request
+_original_describe_execution = sfn._describe_execution
 
 # Errors that end the execution whatever a state catches ("Handling errors", States.ALL).
 UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
 FOREVER = 99_999_999.0
+# What is kept beside an execution for a redrive: its variables, and what branches have come to. The
+# first Parallel state of a redrive, which is the one that failed, goes on with the latter.
+VARIABLES = "_variables"
+BRANCHES = "_branches"
+REDRIVEN = "_redriven"
+# In a context of a branch or an iteration.
+INNER = "_inner"
 
 _start_lock = threading.RLock()
 _token_lock = threading.Lock()
@@ -94,6 +106,10 @@ def install() -> None:
     sfn._run_distributed_map = run_distributed_map
     sfn._run_parallel_branches = run_parallel_branches
     sfn._run_sub_machine = run_sub_machine
+    sfn._apply_state_assign = apply_state_assign
+    sfn._describe_execution = describe_execution
+    # The table of handlers has the function itself.
+    app.SERVICE_HANDLERS["states"] = handle_request
     sfn._sleep_until = sleep_until
     sfn._error_matches = error_matches
     sfn._fail_execution = fail_execution
@@ -497,7 +513,11 @@ def run_parallel_branches(
         return _original_run_parallel_branches(state, raw_input, execution, context)
     given = sfn._apply_jsonata_template(state.get("Arguments", raw_input), raw_input, context)
     plain = {name: state[name] for name in ("Type", "Branches", "Next", "End") if name in state}
-    results, following = _original_run_parallel_branches(plain, given, execution, context)
+    done = execution[BRANCHES] = execution.pop(REDRIVEN, {})
+    results, following = _original_run_parallel_branches(
+        plain, given, execution, {**context, BRANCHES: done}
+    )
+    execution[BRANCHES] = {}
     output = sfn._apply_jsonata_output(state, raw_input, context, result=results, default=results)
     sfn._apply_state_assign(state, raw_input, context, result=results)
     return output, following
@@ -511,5 +531,142 @@ def run_sub_machine(
     Source: "Passing data between states with variables", "Variable scope": what is assigned inside
     is not seen outside, nor by the other branches.
     """
-    inner = {**context, "variables": dict(context.get("variables", {}))}
-    return _original_run_sub_machine(states, start_at, data, execution, inner)
+    inner = {**context, "variables": dict(context.get("variables", {})), INNER: True}
+    # Of a Parallel state; what a branch has come to stays for a redrive.
+    done = inner.pop(BRANCHES, {})
+    if start_at not in done:
+        done[start_at] = _original_run_sub_machine(states, start_at, data, execution, inner)
+    return done[start_at]
+
+
+# -- redrive ------------------------------------------------------------------------------------
+
+
+async def handle_request(
+    method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+) -> Any:
+    if headers.get("x-amz-target", "").endswith(".RedriveExecution"):
+        return sfn._finalize_response(redrive_execution(json.loads(body or b"{}")))
+    return await _original_handle_request(method, path, headers, body, query)
+
+
+def redrive_execution(data: dict[str, Any]) -> Answer:
+    """An execution that did not succeed goes on from the state that failed, with its input.
+
+    Source: API reference, RedriveExecution; "Restarting state machine executions with redrive":
+    steps that succeeded are not run again, nor are the branches of a Parallel state that did. A Map
+    Run that failed is started anew here, where AWS goes on with the children that failed. It can be
+    redriven for ever, where AWS has 14 days.
+    """
+    arn = data.get("executionArn", "")
+    with _start_lock:
+        execution = sfn._executions.get(arn)
+        if execution is None:
+            return _refused("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
+        if execution["status"] in ("RUNNING", "SUCCEEDED") or execution.get("mapRunArn"):
+            reason = f"Execution is {execution['status']} and cannot be redriven"
+            return _refused("ExecutionNotRedrivable", reason)
+        # Another one, so that the thread of one that was stopped does not go on with it.
+        execution = {**execution, "events": [*execution["events"]], "status": "RUNNING"}
+        execution |= {"stopDate": None, "output": None, "error": None, "cause": None}
+        execution |= {"redriveCount": execution.get("redriveCount", 0) + 1}
+        execution |= {"redriveDate": sfn.now_iso(), REDRIVEN: {**execution.get(BRANCHES, {})}}
+        sfn._executions[arn] = execution
+    details = {"redriveCount": execution["redriveCount"]}
+    sfn._add_event(execution, "ExecutionRedriven", {"executionRedrivenEventDetails": details})
+    sfn._emit_execution_status_event(execution)
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(_go_on, execution), daemon=True).start()
+    answer: Answer = sfn.json_response({"redriveDate": execution["redriveDate"]})
+    return answer
+
+
+def _go_on(execution: dict[str, Any]) -> None:
+    """Run the states from the one on that was entered last, as MiniStack runs all of them."""
+    machine = sfn._state_machines[execution["stateMachineArn"]]
+    definition = json.loads(machine["definition"])
+    entered = [each for each in execution["events"] if each["type"].endswith("StateEntered")]
+    last = entered[-1]["stateEnteredEventDetails"]
+    context = {
+        "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
+        "Execution": {
+            "Id": execution["executionArn"],
+            "Input": json.loads(execution["input"]),
+            "Name": execution["name"],
+            "RedriveCount": execution["redriveCount"],
+            "RedriveTime": execution["redriveDate"],
+            "StartTime": execution["startDate"],
+        },
+        "StateMachine": {"Id": execution["stateMachineArn"], "Name": machine["name"]},
+        "variables": dict(execution.get(VARIABLES, {})),
+    }
+    name, data = last["name"], json.loads(last["input"])
+    try:
+        while name and execution["status"] == "RUNNING":
+            state = definition["States"][name]
+            context["State"] = {"Name": name, "EnteredTime": sfn.now_iso(), "RetryCount": 0}
+            _add_state_event(execution, state, "Entered", name=name, input=json.dumps(data))
+            data, following = _run_state(state, data, execution, context)
+            _add_state_event(execution, state, "Exited", name=name, output=json.dumps(data))
+            name = following
+    except sfn._ExecutionError as error:
+        fail_execution(execution, error.error, error.cause)
+        return
+    if execution["status"] == "RUNNING":
+        output = json.dumps(data)
+        execution |= {"status": "SUCCEEDED", "output": output, "stopDate": sfn.now_iso()}
+        details = {"executionSucceededEventDetails": {"output": output}}
+        sfn._add_event(execution, "ExecutionSucceeded", details)
+        sfn._emit_execution_status_event(execution)
+
+
+def _run_state(
+    state: dict[str, Any], data: Any, execution: dict[str, Any], context: dict[str, Any]
+) -> tuple[Any, str | None]:
+    kind = state["Type"]
+    if kind == "Succeed":
+        return data, None
+    if kind == "Fail":
+        raise sfn._ExecutionError(*sfn._fail_state_error(state, data, context))
+    execute = getattr(sfn, f"_execute_{kind.lower()}")
+    within = (execution, context) if kind in ("Task", "Parallel", "Map") else (context,)
+    output, following = execute(state, data, *within)
+    return output, following
+
+
+def _add_state_event(
+    execution: dict[str, Any], state: dict[str, Any], what: str, **details: str
+) -> None:
+    field = f"state{what}EventDetails"
+    sfn._add_event(execution, f"{state['Type']}State{what}", {field: details})
+
+
+def apply_state_assign(
+    state: dict[str, Any],
+    raw_input: Any,
+    context: dict[str, Any] | None,
+    result: Any = None,
+    error_output: Any = None,
+) -> None:
+    """Keeps what the variables are outside of branches and iterations, for a redrive."""
+    _original_apply_state_assign(state, raw_input, context, result, error_output)
+    if context is not None and not context.get(INNER):
+        execution = sfn._executions.get(context.get("Execution", {}).get("Id"))
+        if execution is not None:
+            execution[VARIABLES] = dict(context["variables"])
+
+
+def describe_execution(data: dict[str, Any]) -> Answer:
+    """Says how often an execution was redriven, and when at last.
+
+    Source: API reference, DescribeExecution, redriveCount and redriveDate.
+    """
+    answer: Answer = _original_describe_execution(data)
+    execution = sfn._executions.get(data.get("executionArn"))
+    if execution is None:
+        return answer
+    found = {**json.loads(answer[2]), "redriveCount": execution.get("redriveCount", 0)}
+    if "redriveDate" in execution:
+        found["redriveDate"] = execution["redriveDate"]
+    again: Answer = sfn.json_response(found)
+    return again

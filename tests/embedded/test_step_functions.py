@@ -314,22 +314,22 @@ def test_failed_children_are_tolerated_up_to_the_percentage(machines: Machines) 
 def test_a_parallel_state_gives_what_its_branches_came_to(machines: Machines) -> None:
     """ "Parallel workflow state": Arguments, Output and Assign; each branch ends for itself."""
 
-    def branch(**fields: Any) -> dict[str, Any]:
-        return {"StartAt": "It", "States": {"It": {"Type": "Pass", "End": True, **fields}}}
+    def step(output: str, **fields: Any) -> dict[str, Any]:
+        return {"Type": "Pass", "Output": output, **fields}
 
-    first = branch(Output="{% $states.input.n + $outer %}")
-    second = branch(Output="{% $states.input.n * 10 %}")
-    first["States"]["It"] |= {"Assign": {"outer": 7}}
-    (second["States"]["Other"],) = branch(Output="{% $states.input + $outer %}")["States"].values()
-    del second["States"]["It"]["End"]
-    second["States"]["It"]["Next"] = "Other"
+    last = step("{% $states.input + $outer %}", End=True)
+    first = step("{% $states.input.n + $outer %}", Assign={"outer": 7}, End=True)
+    branches = [
+        {"StartAt": "A", "States": {"A": first}},
+        {"StartAt": "B", "States": {"B": step("{% $states.input.n * 10 %}", Next="C"), "C": last}},
+    ]
     definition = {
         "StartAt": "Before",
         "States": {
             "Before": {"Type": "Pass", "Assign": {"outer": 1}, "Next": "Both"},
             "Both": {
                 "Type": "Parallel",
-                "Branches": [first, second],
+                "Branches": branches,
                 "Arguments": {"n": "{% $states.input.number %}"},
                 "Output": "{% {'all': $states.result} %}",
                 "Assign": {"last": "{% $states.result[1] %}"},
@@ -574,3 +574,93 @@ def test_a_wait_until_a_time_ends_at_that_time(machines: Machines) -> None:
     machines.output(definition, {"until": f"{until:%Y-%m-%dT%H:%M:%SZ}"})
 
     assert datetime.now(UTC) >= until.replace(microsecond=0)
+
+
+# -- redrive -------------------------------------------------------------------------------------
+
+
+def of_two_branches(machines: Machines) -> dict[str, Any]:
+    """A machine with a variable, one branch that counts by a message, and one that waits."""
+    count = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage",
+        "Arguments": {"QueueUrl": "{% $states.input.counted %}", "MessageBody": "once"},
+        "Output": "counted",
+        "End": True,
+    }
+    states = {
+        "Before": {"Type": "Pass", "Assign": {"before": "seen"}, "Next": "Both"},
+        "Both": {
+            "Type": "Parallel",
+            "Branches": [
+                {"StartAt": "Count", "States": {"Count": count}},
+                {"StartAt": "Wait", "States": {"Wait": machines.wait()}},
+            ],
+            "Next": "After",
+        },
+        "After": {
+            "Type": "Pass",
+            "Output": ["{% $states.input %}", "{% $before %}"],
+            "End": True,
+        },
+    }
+    return {"StartAt": "Before", "States": states}
+
+
+def test_a_redrive_goes_on_from_the_state_that_failed(machines: Machines) -> None:
+    """ "Restarting state machine executions with redrive": steps that succeeded are not run again,
+    nor are the branches that did; API reference, DescribeExecution: redriveCount."""
+    value = {"queue": machines.queue(), "counted": machines.queue()}
+    execution = machines.start(of_two_branches(machines), value)
+    for times in range(2):
+        (token,) = machines.tokens(value["queue"], 1)
+        machines.sfn.send_task_failure(taskToken=token, error="Broken")
+        ended = machines.end(execution)
+        assert (ended["status"], ended["error"], ended["redriveCount"]) == (
+            "FAILED",
+            "Broken",
+            times,
+        )
+
+        answer = machines.sfn.redrive_execution(executionArn=execution)
+
+        assert abs((datetime.now(UTC) - answer["redriveDate"]).total_seconds()) < 60
+    assert refusal(machines.sfn.redrive_execution, executionArn=execution) == (
+        "ExecutionNotRedrivable"
+    )
+    (token,) = machines.tokens(value["queue"], 1)
+    machines.sfn.send_task_success(taskToken=token, output='"waited"')
+
+    ended = machines.end(execution)
+    assert json.loads(ended["output"]) == [["counted", "waited"], "seen"]
+    assert "error" not in ended
+    assert len(machines.tokens(value["counted"], 1)) == 1
+    left = machines.aws.client("sqs").get_queue_attributes(
+        QueueUrl=value["counted"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    assert left["Attributes"]["ApproximateNumberOfMessages"] == "0"
+    events = machines.sfn.get_execution_history(executionArn=execution)["events"]
+    types = [event["type"] for event in events]
+    assert types.count("ExecutionRedriven") == 2
+    assert types.count("PassStateEntered") == 2
+    assert types[-1] == "ExecutionSucceeded"
+    again = refusal(machines.sfn.redrive_execution, executionArn=execution)
+    assert again == "ExecutionNotRedrivable"
+    unknown = refusal(machines.sfn.redrive_execution, executionArn=f"{execution}x")
+    assert unknown == "ExecutionDoesNotExist"
+
+
+def test_what_was_stopped_goes_on_once_when_it_is_redriven(machines: Machines) -> None:
+    """RedriveExecution is for executions that were aborted, too; API reference."""
+    queue = machines.queue()
+    execution = machines.start(one(machines.wait()), {"queue": queue})
+    (token,) = machines.tokens(queue, 1)
+    machines.sfn.stop_execution(executionArn=execution)
+
+    machines.sfn.redrive_execution(executionArn=execution)
+
+    assert refusal(machines.sfn.send_task_success, taskToken=token, output="1") == "TaskTimedOut"
+    (token,) = machines.tokens(queue, 1)
+    machines.sfn.send_task_success(taskToken=token, output="2")
+    assert json.loads(machines.end(execution)["output"]) == 2
+    assert machines.tokens(queue, 0) == []

@@ -242,6 +242,16 @@ class World:
         assert execution is not None
         return execution
 
+    def redrive(self, arn: str) -> dict[str, Any]:
+        """An execution that did not succeed, when it has ended once more."""
+        self.stepfunctions.redrive_execution(executionArn=arn)
+        return self.ended(arn)
+
+    def stop(self, case_id: str) -> None:
+        """Stop the execution of a case by hand."""
+        self.stepfunctions.stop_execution(executionArn=self.execution_of(case_id))
+        self.until(lambda: self.case(case_id).get("ended_at"), f"the end of case {case_id}")
+
     def row(self, sweep: dict[str, Any], account: str) -> dict[str, Any]:
         """What the report of a sweep says of an account."""
         bucket, _, name = json.loads(sweep["output"])["report"][5:].partition("/")
