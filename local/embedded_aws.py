@@ -97,6 +97,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     from local import (
         api_gateway,
         cloud_formation,
+        cloud_watch_logs,
         condition_keys,
         dynamodb_streams,
         event_bridge,
@@ -108,6 +109,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
         security_hub,
         service_quotas,
         ses,
+        sqs,
         stack_sets,
         step_functions,
     )
@@ -116,6 +118,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     cloud_formation.install(pretended)
     stack_sets.install(pretended)
     security_hub.install(pretended)
+    cloud_watch_logs.install()
     condition_keys.install()
     dynamodb_streams.install()
     event_bridge.install()
@@ -123,6 +126,7 @@ def _serve(port: int, organization: Organization, parameters: dict[str, str]) ->
     s3.install()
     service_quotas.install()
     ses.install()
+    sqs.install()
     step_functions.install()
     api_gateway.install()
     faults.install()

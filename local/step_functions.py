@@ -585,8 +585,9 @@ def _go_on(execution: dict[str, Any]) -> None:
     """Run the states from the one on that was entered last, as MiniStack runs all of them."""
     machine = sfn._state_machines[execution["stateMachineArn"]]
     definition = json.loads(machine["definition"])
-    entered = [each for each in execution["events"] if each["type"].endswith("StateEntered")]
-    last = entered[-1]["stateEnteredEventDetails"]
+    last = {"name": definition["StartAt"], "input": execution["input"]}
+    for each in execution["events"]:
+        last = each.get("stateEnteredEventDetails", last)
     context = {
         "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
         "Execution": {

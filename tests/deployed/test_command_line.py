@@ -733,14 +733,6 @@ def test_a_terminal_has_a_progress_bar_and_colours(operator: Operator) -> None:
 
 # -- the runbook ----------------------------------------------------------------------------------
 
-# What the embedded AWS does not have; of queries, the log groups in their text.
-NOT_THERE = (
-    "aws logs start-query ",
-    "aws logs get-query-results ",
-    "aws sesv2 delete-suppressed-destination ",
-    "aws sqs start-message-move-task ",
-    "aws stepfunctions redrive-execution ",
-)
 AWS = """
 import json, os, socket, sys
 there = socket.socket(socket.AF_UNIX)
@@ -788,6 +780,15 @@ def shell_with_aws(operator: Operator, folder: Path) -> Iterator[Callable[[str, 
         server.shutdown()
 
 
+def stopped_sweep(operator: Operator) -> str:
+    """The ARN of a sweep that somebody has stopped."""
+    states = operator.client("stepfunctions")
+    machine = operator.stack.outputs["SweepStateMachineArn"]
+    execution = states.start_execution(stateMachineArn=machine)["executionArn"]
+    states.stop_execution(executionArn=execution)
+    return str(execution)
+
+
 def test_every_command_of_the_runbook_runs(operator: Operator, tmp_path: Path) -> None:
     """Each block in a shell of its own, after the first one, which has what the others need."""
     first, *blocks = blocks_of((stack.ROOT / "docs/runbook.md").read_text())
@@ -819,9 +820,14 @@ def test_every_command_of_the_runbook_runs(operator: Operator, tmp_path: Path) -
             here = block.replace("333333333333-20261122T060102Z", case["id"])
             for there, this in meant.items():
                 here = here.replace(there, this)
-            for command in NOT_THERE:
-                here = here.replace(command, f": {command}")
-            prepared = f"{first}EXECUTION={case['execution_arn']}\n{here}"
+            execution = case["execution_arn"]
+            if "redrive-execution" in block:
+                execution = stopped_sweep(operator)
+            if "delete-suppressed-destination" in block:
+                operator.client("sesv2").put_suppressed_destination(
+                    EmailAddress="owner@example.com", Reason="BOUNCE"
+                )
+            prepared = f"{first}EXECUTION={execution}\n{here}"
             if "aws organizations" in block:
                 ran = run(here, MANAGEMENT_ACCOUNT)
             else:

@@ -305,7 +305,7 @@ class World:
     def put_changes_back(self, letters: list[str]) -> None:
         """What docs/runbook.md says to do about findings that are not as their cases are.
 
-        Message by message: the embedded AWS has no move task.
+        Message by message, for this world has taken them from their queue.
         """
         for letter in letters:
             event = json.JSONDecoder().raw_decode(letter)[0]
