@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from local.pretend import Handler, Pretend, Response
 
+# Longer than a stack takes here.
+STACK_SECONDS = 60
+
 
 def install(organization: Pretend) -> None:
     handlers: dict[str, Handler] = app.SERVICE_HANDLERS
@@ -107,8 +110,13 @@ class StackSets:
         return ""
 
     async def _until(self, place: tuple[str, str], stack: str, status: str) -> None:
-        """Waits until the stack has the status; until it is gone if that is empty."""
-        while True:
+        """Waits until the stack has the status; until it is gone if that is empty.
+
+        Raises ApiError where it fails, or takes longer than a stack does here.
+        """
+        now = ""
+        deadline = time.monotonic() + STACK_SECONDS
+        while time.monotonic() < deadline:
             code, answer = await self._call(place, "DescribeStacks", {"StackName": stack})
             found = re.search(r"<StackStatus>(\w+)</StackStatus>", answer)
             now = found[1] if found and code == 200 else ""
@@ -117,6 +125,7 @@ class StackSets:
             if "FAILED" in now or "ROLLBACK" in now:
                 raise ApiError("ValidationError", f"the stack in {place} is {now}: {answer}")
             await asyncio.sleep(0.05)
+        raise ApiError("ValidationError", f"the stack in {place} stays {now or 'away'}")
 
     async def _call(
         self, place: tuple[str, str], action: str, params: Mapping[str, str]
