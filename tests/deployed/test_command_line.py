@@ -842,6 +842,27 @@ def test_every_command_of_the_runbook_runs(operator: Operator, tmp_path: Path) -
     assert operator.named().keys() == {"kill-switch"}
 
 
+def test_every_command_about_the_embedded_aws_runs(operator: Operator) -> None:
+    """Those of the README have tests of their own, but for the one that stops all deletions."""
+    blocks = blocks_of((stack.ROOT / "local/README.md").read_text())
+    blocks += [each for each in blocks_of((stack.ROOT / "README.md").read_text()) if "ssm" in each]
+    assert len(blocks) == 4
+    for block in blocks:
+        here = block.replace("http://127.0.0.1:4566", operator.stack.endpoint)
+        shell(operator, here.replace("300000000001", CLEAN), SECURITY_ACCOUNT)
+
+    def post(path: str, **data: str) -> Any:
+        return httpx.post(f"{operator.stack.endpoint}/_rootsweep/{path}", json=data).json()
+
+    found = httpx.get(f"{operator.stack.endpoint}/_rootsweep/organization").json()
+    assert found["accounts"][CLEAN]["access_keys"]
+    assert found["accounts"][CLEAN]["state"] == "SUSPENDED"
+    post("organization", account=CLEAN, state="ACTIVE")
+    rules = httpx.get(f"{operator.stack.endpoint}/_rootsweep/faults").json()["rules"]
+    assert [rule["about"] for rule in rules] == [[CLEAN]]
+    assert operator.named().keys() == {"kill-switch"}
+
+
 # -- and back to nothing; the last of all ---------------------------------------------------------
 
 
