@@ -33,7 +33,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         return {"answer": "LOOK_AGAIN", "by": "", "reason": "the next mail is due"}
     case = cases.close_to_decisions(table, case_id=event["case_id"], now=now)
     is_declined = case.decision and case.decision.answer == cases.Answer.DECLINED
-    if case.account_gone and not is_declined and not case.deletion_started_at:
+    # Of a deletion that was begun, its end is known soon; one of an earlier request is no reason.
+    is_begun = case.decision and case.deletion_started_at
+    if case.account_gone and not is_declined and not is_begun:
         return {"answer": "ACCOUNT_GONE", "by": "", "reason": case.account_gone}
     if case.decision:
         answer: dict[str, Any] = {

@@ -597,7 +597,7 @@ def record_evidence(
         # The rung begins anew.
         update += (
             " REMOVE woken, approvals, deadline, ladder_since, decision, decided,"
-            " task_token, held, held_since, quarantine_until, quarantine_token"
+            " task_token, held, held_since, lifted, quarantine_until, quarantine_token"
         )
     else:
         update += " REMOVE woken"
@@ -659,8 +659,8 @@ def ask(
     if case.obstacle != obstacle and past:
         update["UpdateExpression"] = (
             update["UpdateExpression"].replace("SET ", f"SET {_PAST}, ", 1)
-            + ", approvals, decision, decided, task_token, held, held_since, quarantine_until,"
-            " quarantine_token"
+            + ", approvals, decision, decided, task_token, held, held_since, lifted,"
+            " quarantine_until, quarantine_token"
         )
         values |= {":none": [], ":past": past}
     if asked:
@@ -736,12 +736,15 @@ def decide(table: Table, *, case: Case, decision: Decision) -> Case:
             return case
         if case.can_be_taken_back and decision.answer == Answer.APPROVED:
             break
+        before = case
         try:
             if case.can_be_taken_back:
                 return _take_back(table, case, decision)
             return _record_decision(table, case, decision)
         except table.meta.client.exceptions.ConditionalCheckFailedException:
             case = load(table, case_id=case.id)  # Somebody was faster: does ours still count?
+        if case == before:  # Nobody was: it will never be taken.
+            break
     raise CaseEndedError(f"case {case.id} takes no decision any more")
 
 
@@ -781,15 +784,17 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
 
 def _take_back(table: Table, case: Case, decision: Decision) -> Case:
     """End the wait for an approved deletion by a decline, unless it ended this very moment."""
+    asked = list(case.approvers)
     item = table.update_item(
         Key=case_key(case.id),
         # `lifted` is what the table's stream is filtered by.
         UpdateExpression="SET decision = :decision, lifted = :yes",
         ConditionExpression=Attr("ended_at").not_exists()
         & (Attr("quarantine_token").exists() | Attr("held").exists())
-        & Attr("lifted").not_exists()
+        & Attr("decision.answer").eq(Answer.APPROVED)
         & Attr("request_number").eq(case.request_number)
-        & Attr("approvers").eq(list(case.approvers)),
+        # Without any, who has approved can take that back.
+        & (Attr("approvers").eq(asked) if asked else Attr("approvers").not_exists()),
         ExpressionAttributeValues={":decision": _decision_item(decision), ":yes": "YES"},
         ReturnValues="ALL_NEW",
     )["Attributes"]
@@ -868,6 +873,8 @@ def was_woken(table: Table, *, case_id: str) -> bool:
     # What was decided stays, and counts if the evidence is the same; but a deletion that waits is
     # not waited for when the keys are gone.
     waits = Attr("decided").not_exists() | Attr("quarantine_token").exists() | Attr("held").exists()
+    # So it is left by this function, whose answer may be lost: it is asked again.
+    waits |= Attr("approvers").not_exists()
     try:
         _update_open(
             table,

@@ -635,6 +635,43 @@ def test_the_block_that_was_wanted_for_other_keys_is_not_wanted_for_these(
     assert read(again) == {"answer": "APPROVED", "by": APPROVER, "reason": ""}
 
 
+def lifted_and_woken(table: Any) -> Case:
+    """A case whose block an approver has lifted, and that looks again because something is new."""
+    case = lifted(table, blocked(table))
+    assert cases.wake(table, case_id=case.id)
+    assert read(case)["answer"] == "LOOK_AGAIN"
+    return now_in(table, case)
+
+
+def new_keys(table: Any, case: Case) -> Case:
+    return changed(table, case, now=NOW)
+
+
+def no_root_session(table: Any, case: Case) -> Case:
+    by_hand = asked(table, case, obstacle=Obstacle.ROOT_SESSION_DENIED)
+    return asked(table, by_hand, APPROVER)
+
+
+@pytest.mark.parametrize("ask_anew", [new_keys, no_root_session])
+def test_a_block_that_was_lifted_says_nothing_about_the_next_request(
+    table: Any, ask_anew: Callable[[Any, Case], Case]
+) -> None:
+    case = ask_anew(table, lifted_and_woken(table))
+    case = cases.await_approval(table, case_id=case.id, task_token="a-token")
+
+    # Nothing ends its wait but an answer,
+    assert case.is_decidable
+    assert "lifted" not in item_of(table, case)
+    # which may be taken back once more.
+    case = cases.decide(table, case=case, decision=a_decision(case))
+    closed(table, case)
+    held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    assert held.can_be_taken_back
+    after = cases.decide(table, case=held, decision=a_decision(held, Answer.DECLINED))
+    assert after.decision
+    assert after.decision.answer == Answer.DECLINED
+
+
 def test_after_a_removal_by_hand_was_asked_for_the_time_begins_anew(
     table: Any, at: Callable[[datetime], None]
 ) -> None:

@@ -14,15 +14,20 @@ from .builders import (
     A_WEEK,
     APPROVER,
     DEPUTY,
+    FIRST,
     NOW,
+    ONE_PERSON,
     TWO_PEOPLE,
     TWO_RUNGS,
     a_decided_case,
     a_decision,
+    a_key,
     a_waiting_case,
+    asked,
     end_case,
     item_of,
 )
+from .builders import SECOND as SECOND_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +226,65 @@ def test_an_approved_deletion_that_waits_can_be_taken_back_and_not_while_it_begi
     with pytest.raises(CaseEndedError):
         cases.record_deletion_started(table, case_id=case.id, now=NOW)
     assert read(case)["answer"] == "DECLINED"
+
+
+def test_a_deletion_that_waits_looks_again_also_when_the_answer_of_the_table_was_lost(
+    table: Any,
+) -> None:
+    case = a_decided_case(table)
+    read(case)
+    cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    cases.wake(table, case_id=case.id)
+
+    for _ in range(2):
+        assert read(case)["answer"] == "LOOK_AGAIN"
+
+
+def test_who_has_approved_takes_it_back_while_nobody_is_asked(table: Any) -> None:
+    case = a_decided_case(table)
+    read(case)
+    cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    cases.wake(table, case_id=case.id)
+    read(case)
+    held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    assert not held.approvers
+
+    cases.decide(table, case=held, decision=a_decision(held, Answer.DECLINED))
+
+    assert cases.load(table, case_id=case.id).decision == a_decision(held, Answer.DECLINED)
+
+
+def test_a_decision_that_the_table_never_takes_is_refused(table: Any) -> None:
+    case = a_decided_case(table)
+    read(case)
+    held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
+    # As no version has written it.
+    table.update_item(
+        Key={"pk": f"CASE#{case.id}", "sk": "CASE"},
+        UpdateExpression="SET request_number = :text",
+        ExpressionAttributeValues={":text": str(held.request_number)},
+    )
+
+    with pytest.raises(CaseEndedError):
+        cases.decide(table, case=held, decision=a_decision(held, Answer.DECLINED))
+
+
+def test_an_account_that_is_gone_after_a_deletion_and_new_keys_ends_the_wait_for_them(
+    table: Any,
+) -> None:
+    case = a_decided_case(table)
+    read(case)
+    cases.record_deletion_started(table, case_id=case.id, now=NOW)
+    cases.record_deleted(table, case_id=case.id, key_id=FIRST, now=NOW)
+    case = cases.load(table, case_id=case.id)
+    cases.record_evidence(table, case=case, keys=[a_key(SECOND_KEY)], quorum=ONE_PERSON, now=NOW)
+    case = asked(table, cases.load(table, case_id=case.id))
+    cases.await_approval(table, case_id=case.id, task_token="a-token")
+
+    cases.wake(table, case_id=case.id, account_gone="the account is CLOSED")
+
+    found = {"answer": "ACCOUNT_GONE", "by": "", "reason": "the account is CLOSED"}
+    assert read(case) == found
 
 
 def test_how_often_it_was_given_up_before_is_told_when_nobody_decided(
