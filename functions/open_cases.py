@@ -31,6 +31,8 @@ CONCURRENCY = 64
 SECONDS_A_CASE = 0.3
 LOOKS = 3
 MOST_FAILED = 5
+# A sweep takes minutes; one that is redriven goes on days later with what it saw at first.
+TOO_OLD = timedelta(hours=6)
 EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
 log = logging.getLogger()
 s3 = boto3.client("s3", config=PATIENT_CALLS)
@@ -125,10 +127,13 @@ def wake_cases(
 
     `organization` has the state of each account there is. Of those that the sweep came to nothing
     about, the `unknown` that are not settled, it is only seen to that their cases run. A case that
-    is younger than the sweep, which may be a redrive of an old one, is none of its business. It
-    never fails: the sweep has a report to write, and the next one wakes them as well. Returns why
-    some were not seen to, or "".
+    is younger than the sweep is none of its business, and none is that of a sweep which is TOO_OLD:
+    an account that was shut or clean then may be neither now. It never fails: the sweep has a
+    report to write, and the next one wakes them as well. Returns why some were not seen to, or "".
     """
+    if datetime.now(UTC) - datetime.fromisoformat(started_at) > TOO_OLD:
+        log.warning("no case is woken by what a sweep of %s has seen", started_at)
+        return ""
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
         opened = cases.open_case_ids(table)

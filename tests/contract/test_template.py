@@ -674,6 +674,9 @@ def test_every_event_that_cannot_be_delivered_is_kept() -> None:
         for target in rule["Targets"]:
             kept = target["DeadLetterConfig"]["Arn"]
             assert kept == {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]}, id
+    [schedule] = resources("AWS::Scheduler::Schedule").values()
+    kept = schedule["Target"]["DeadLetterConfig"]["Arn"]
+    assert kept == {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]}
 
 
 def alarms() -> dict[str, dict[str, Any]]:

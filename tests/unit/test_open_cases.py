@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import open_cases
 import pytest
@@ -37,10 +37,14 @@ from .builders import (
     open_a_case,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CLEAN = "333333333334"
 EVENT = {
     "sweep_id": "a-sweep",
-    "started_at": "s",
+    # After all cases of these tests.
+    "started_at": f"{datetime.now(UTC) + timedelta(hours=2):%FT%TZ}",
     "detect_only": False,
     "escalation_policy": [rung.to_dict() for rung in TWO_RUNGS],
     "accounts": 2,
@@ -998,8 +1002,9 @@ def test_waking_never_costs_the_sweep_its_report(
 
 @pytest.mark.usefixtures("found", "stepfunctions")
 def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
-    table: Any, files: SweepFiles
+    table: Any, files: SweepFiles, stop_clock: Callable[[Any, datetime], None]
 ) -> None:
+    stop_clock(open_cases, NOW)
     case = a_waiting_case(table, id=CLEAN, now=NOW)
     files.write_organization(0, [an_account()])
     before, after = (f"{NOW + timedelta(seconds=n):%FT%T.123Z}" for n in (-1, 1))
@@ -1009,6 +1014,24 @@ def test_a_redriven_sweep_knows_nothing_of_accounts_that_came_after_it(
 
     run(started_at=after)
     assert cases.load(table, case_id=case.id).account_gone
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_a_sweep_that_is_redriven_days_later_ends_no_case(
+    table: Any, files: SweepFiles, stop_clock: Callable[[Any, datetime], None]
+) -> None:
+    case = a_waiting_case(table, id=CLEAN, now=NOW)
+    files.write_organization(0, [an_account(CLEAN, organizations_state="SUSPENDED"), an_account()])
+    # It was suspended then, and is not any more.
+    started = NOW + timedelta(minutes=1)
+    stop_clock(open_cases, started + open_cases.TOO_OLD + timedelta(seconds=1))
+
+    assert "not_seen_to" not in run(started_at=f"{started:%FT%TZ}")
+    assert not cases.load(table, case_id=case.id).woken
+
+    stop_clock(open_cases, started + open_cases.TOO_OLD)
+    run(started_at=f"{started:%FT%TZ}")
+    assert cases.load(table, case_id=case.id).account_gone == "the account is SUSPENDED"
 
 
 @pytest.mark.usefixtures("found", "stepfunctions")
