@@ -7,10 +7,9 @@ from typing import Any
 
 import boto3
 
-from rootsweep import escalation, logs, sweeps
+from rootsweep import escalation, logs, sender, sweeps
 from rootsweep.calls import CALLS
 from rootsweep.errors import PrerequisiteError
-from rootsweep.pages import IncompleteAnswerError
 
 ESCALATION_POLICY_PARAMETER = os.environ["ESCALATION_POLICY_PARAMETER"]
 SENDER = os.environ["SENDER"]
@@ -118,17 +117,8 @@ def read_escalation_policy() -> escalation.Ladder:
 
 def check_sender() -> None:
     """Raise PrerequisiteError unless SES would send mail from the sender of this stack."""
-    for identity in (SENDER, SENDER.rpartition("@")[2]):
-        try:
-            answer = ses.get_email_identity(EmailIdentity=identity)
-        except ses.exceptions.NotFoundException:
-            continue
-        if "VerifiedForSendingStatus" not in answer:
-            raise IncompleteAnswerError(f"SES does not say whether {identity} is verified")
-        if answer["VerifiedForSendingStatus"]:
-            return
-    raise PrerequisiteError(
-        f"SES has not verified the sender {SENDER} in this Region. Run: "
-        f"aws sesv2 create-email-identity --email-identity {SENDER} "
-        "and follow the link in the mail that comes"
-    )
+    if not sender.verified_identity(ses, SENDER):
+        raise PrerequisiteError(
+            f"SES has not verified the sender {SENDER} in this Region. Run: "
+            f"{sender.verify(SENDER)} and follow the link in the mail that comes"
+        )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SEND = "/v2/email/outbound-emails"
 SUPPRESSED = "/v2/email/suppression/addresses/"
 ACCOUNT = "/v2/email/account"
+IDENTITIES = "/v2/email/identities"
 # Mails in 24 hours and in a second, in the sandbox and out of it ("Service quotas in Amazon SES").
 SANDBOX = (200.0, 1.0)
 PRODUCTION = (50000.0, 14.0)
@@ -37,12 +38,14 @@ PRODUCTION = (50000.0, 14.0)
 BOUNCE_SECONDS = 0.5
 
 _original_request = ses_v2.handle_request
+_original_verify = ses._verify_email_identity
 _suppressed: responses.AccountRegionScopedDict = responses.AccountRegionScopedDict()
 _limits: responses.AccountRegionScopedDict = responses.AccountRegionScopedDict()
 
 
 def install() -> None:
     ses_v2.handle_request = handle_request
+    ses._verify_email_identity = verify_email_identity
 
 
 async def handle_request(
@@ -51,9 +54,14 @@ async def handle_request(
     """SendEmail with a configuration set, the account's suppression list, and its limits.
 
     Source: SES API v2 reference, SendEmail (NotFoundException for an unknown set),
-    PutSuppressedDestination, DeleteSuppressedDestination, PutAccountSendingAttributes, GetAccount.
+    PutSuppressedDestination, DeleteSuppressedDestination, PutAccountSendingAttributes, GetAccount,
+    CreateEmailIdentity (AlreadyExistsException).
     """
     data = pretend.json_object(body)
+    creates = method == "POST" and path.rstrip("/") == IDENTITIES
+    if creates and data.get("EmailIdentity") in ses_v2._identities:
+        message = {"message": f"Email identity {data['EmailIdentity']} already exists."}
+        return _answer(message, 400, "AlreadyExistsException")
     if method == "PUT" and path == f"{ACCOUNT}/sending":
         _limits["sending"] = bool(data.get("SendingEnabled"))
         return _answer({})
@@ -64,7 +72,8 @@ async def handle_request(
         return _answer({})
     if method == "DELETE" and path.startswith(SUPPRESSED):
         if _suppressed.pop(unquote(path.removeprefix(SUPPRESSED)).lower(), None) is None:
-            return _answer({"message": "Email address does not exist on the list."}, 404)
+            message = {"message": "Email address does not exist on the list."}
+            return _answer(message, 404, "NotFoundException")
         return _answer({})
     name = str(data.get("ConfigurationSetName") or "")
     sends = method == "POST" and path.rstrip("/") == SEND
@@ -74,6 +83,22 @@ async def handle_request(
     answer: Response = await _original_request(method, path, headers, body, query)
     if sends and name and answer[0] == 200:
         _publish_bounces(name, data, json.loads(answer[2])["MessageId"])
+    return answer
+
+
+def verify_email_identity(params: dict[str, Any]) -> Response:
+    """An identity of version 1 is one of version 2; the link in the mail is followed at once.
+
+    Source: SES API v1 reference, VerifyEmailIdentity.
+    """
+    address = params["EmailAddress"]
+    address = address[0] if isinstance(address, list) else address
+    ses_v2._identities[address] = {
+        "EmailIdentity": address,
+        "IdentityType": "EMAIL_ADDRESS",
+        "VerifiedForSendingStatus": True,
+    }
+    answer: Response = _original_verify(params)
     return answer
 
 
@@ -95,10 +120,10 @@ def _account(answer: Response) -> Response:
     return _answer(account)
 
 
-def _answer(data: dict[str, Any], status: int = 200) -> Response:
+def _answer(data: dict[str, Any], status: int = 200, error: str = "") -> Response:
     headers = {"Content-Type": "application/json"}
-    if status == 404:
-        headers["x-amzn-errortype"] = "NotFoundException"
+    if error:
+        headers["x-amzn-errortype"] = error
     return status, headers, json.dumps(data).encode()
 
 

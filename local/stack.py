@@ -147,7 +147,7 @@ def deploy(aws: EmbeddedAws, organization: Organization, parameters: Mapping[str
     }
     organization_id = boto3.client("organizations", **settings).describe_organization()
     chosen.setdefault("OrganizationId", organization_id["Organization"]["Id"])
-    boto3.client("sesv2", **settings).create_email_identity(EmailIdentity=chosen["SenderAddress"])
+    boto3.client("ses", **settings).verify_email_identity(EmailAddress=chosen["SenderAddress"])
     sam_deploy(
         ROOT / ".aws-sam/build/template.yaml", chosen, endpoint=aws.endpoint, account=account
     )

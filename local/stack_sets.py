@@ -1,8 +1,9 @@
 """Service-managed StackSets, which MiniStack lacks.
 
-Source: CloudFormation API reference, ActivateOrganizationsAccess, DescribeOrganizationsAccess,
-CreateStackSet, CreateStackInstances, DeleteStackInstances, DeleteStackSet, ListStackInstances. The
-stacks are there, or gone, when the operation answers. No automatic deployment.
+Source: CloudFormation API reference, ActivateOrganizationsAccess, DeactivateOrganizationsAccess,
+DescribeOrganizationsAccess, CreateStackSet, CreateStackInstances, DeleteStackInstances,
+DeleteStackSet, ListStackInstances. The stacks are there, or gone, when the operation answers. No
+automatic deployment.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class StackSets:
         trusted = self._organization.trusted
         if operation == "ActivateOrganizationsAccess":
             trusted.setdefault(pretend.STACK_SETS, time.time())
+            return ""
+        if operation == "DeactivateOrganizationsAccess":
+            trusted.pop(pretend.STACK_SETS, None)
             return ""
         status = "ENABLED" if pretend.STACK_SETS in trusted else "DISABLED"
         if operation == "DescribeOrganizationsAccess":
@@ -170,6 +174,7 @@ _OPERATIONS = (
     "ActivateOrganizationsAccess",
     "CreateStackInstances",
     "CreateStackSet",
+    "DeactivateOrganizationsAccess",
     "DeleteStackInstances",
     "DeleteStackSet",
     "DescribeOrganizationsAccess",

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from operate import policies, reports, sweep
 from operate.policies import Verdict
 from rootsweep import escalation, holds
+from rootsweep import sender as senders
 from rootsweep.accounts import AccountState
 from rootsweep.text import plain
 
@@ -62,12 +63,16 @@ STACK_WORKS = (
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
     "UPDATE_ROLLBACK_IN_PROGRESS",
 )
+# They cannot be updated (CloudFormation User Guide, "Stack status codes").
+STACK_ENDS = ("CREATE_FAILED", "DELETE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 # What cannot be seen from the security account.
 STACK_SET_AS_IT_IS = (
     " If there is no StackSet rootsweep-audit-role: docs/deploy.md, step 2. Where"
     " list-stack-instances has it as CURRENT: give the StackSet the right parameters with"
     " update-stack-set or, if they are right, delete the instances and create them anew."
 )
+# One that can be used, where none is.
+A_POLICY = '[{"after": "7d", "notify": ["approvers"]}]'
 MOST_NAMED = 10
 # Where the role is missing in more accounts, it is put into all of them.
 MOST_TARGETS = 50
@@ -458,28 +463,36 @@ def sender(seen: Seen) -> Result:
             State.UNKNOWN,
             "Which address will mails come from? Say it with --sender, as long as no stack does.",
         )
-    ses = seen.aws.client("sesv2")
-    for identity in (address, address.rpartition("@")[2]):
-        try:
-            if ses.get_email_identity(EmailIdentity=identity)["VerifiedForSendingStatus"]:
-                return Result(State.FINE, f"SES has verified {identity}.")
-        except ses.exceptions.NotFoundException:
-            continue
+    identity = senders.verified_identity(seen.aws.client("sesv2"), address)
+    if identity:
+        return Result(State.FINE, f"SES has verified {identity}.")
     return Result(
         State.BROKEN,
         f"SES has not verified the sender {address} in {seen.aws.region}; no sweep starts. Follow"
         " the link in the mail that comes.",
-        (f"aws sesv2 create-email-identity --email-identity {shlex.quote(address)}",),
+        (senders.verify(address),),
     )
 
 
 def ses_sandbox(seen: Seen) -> Result:
-    if seen.aws.client("sesv2").get_account()["ProductionAccessEnabled"]:
+    """By what GetAccount says of the request to leave it (API v2 reference, ReviewDetails)."""
+    account = seen.aws.client("sesv2").get_account()
+    if account["ProductionAccessEnabled"]:
         return Result(State.FINE, "The account is out of the SES sandbox.")
+    told = (
+        "The account is in the SES sandbox: mails to approvers that are not verified fail, and"
+        " their cases end FAILED."
+    )
+    review = account.get("Details", {}).get("ReviewDetails", {}).get("Status")
+    if review == "PENDING":
+        return Result(State.BROKEN, f"{told} AWS looks at the request to leave it; wait.")
+    if review == "DENIED":
+        return Result(
+            State.BROKEN, f"{told} AWS has denied the request to leave it; answer its support case."
+        )
     return Result(
         State.BROKEN,
-        "The account is in the SES sandbox: mails to approvers that are not verified fail, and"
-        " their cases end FAILED. AWS decides within about a day; say what is true of you.",
+        f"{told} AWS decides within about a day; say what is true of you.",
         (
             (
                 "aws sesv2 put-account-details --production-access-enabled"
@@ -492,6 +505,12 @@ def ses_sandbox(seen: Seen) -> Result:
 
 def ses_sending(seen: Seen) -> Result:
     account = seen.aws.client("sesv2").get_account()
+    if account.get("EnforcementStatus") == "SHUTDOWN":
+        # PutAccountSendingAttributes cannot resume what AWS has paused (API v2 reference).
+        return Result(
+            State.BROKEN,
+            "AWS has paused the sending of mails of this account; see to its support case.",
+        )
     if not account["SendingEnabled"]:
         return Result(
             State.BROKEN,
@@ -502,7 +521,8 @@ def ses_sending(seen: Seen) -> Result:
     if quota["Max24HourSend"] < 0:
         return Result(State.FINE, "SES sends without a limit.")
     left = int(quota["Max24HourSend"] - quota["SentLast24Hours"])
-    if left >= FEWEST_MAILS:
+    # The limit of the sandbox goes with it.
+    if left >= FEWEST_MAILS or not account["ProductionAccessEnabled"]:
         return Result(State.FINE, f"SES sends {left} more mails within 24 hours.")
     return Result(
         State.BROKEN,
@@ -559,14 +579,20 @@ def stack_status(seen: Seen) -> Result | None:
         return Result(State.FINE, f"The stack is {status}.")
     if status in STACK_WORKS:
         return Result(State.NOTE, f"The stack is {status}.")
-    name = shlex.quote(seen.aws.stack_name)
-    events = f"aws cloudformation describe-stack-events --stack-name {name}"
-    if status == "ROLLBACK_COMPLETE":  # It cannot be updated (User Guide, "Stack status codes").
+    command = f"--stack-name {shlex.quote(seen.aws.stack_name)}"
+    events = f"aws cloudformation describe-stack-events {command}"
+    if status in STACK_ENDS:
         return Result(
             State.BROKEN,
-            f"The stack is {status}: it was not made, and can only be deleted. Its events say why;"
-            " then deploy it anew (docs/deploy.md, step 5).",
-            (events, f"aws cloudformation delete-stack --stack-name {name}"),
+            f"The stack is {status}: it can only be deleted. Its events say why; then deploy it"
+            " anew (docs/deploy.md, step 5).",
+            (events, f"aws cloudformation delete-stack {command}"),
+        )
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return Result(
+            State.BROKEN,
+            f"The stack is {status}; its events say why. When the cause is gone:",
+            (events, f"aws cloudformation continue-update-rollback {command}"),
         )
     return Result(State.BROKEN, f"The stack is {status}; its events say why:", (events,))
 
@@ -626,11 +652,20 @@ def escalation_policy(seen: Seen) -> Result | None:
             raise escalation.EscalationPolicyError("it is missing")
         ladder = escalation.parse(value)
     except escalation.EscalationPolicyError as error:
+        told = f"The escalation policy {name} cannot be used, so no sweep starts: {plain(error)}"
         # The one that the stack was deployed with.
         first = " ".join(seen.stack.parameters["EscalationPolicy"].split())
+        try:
+            escalation.parse(first)
+        except escalation.EscalationPolicyError:
+            told += (
+                ". Nor can the EscalationPolicy of the stack: give that another one, too, or the"
+                " next deployment brings it back. Until then, for instance:"
+            )
+            first = A_POLICY
         return Result(
             State.BROKEN,
-            f"The escalation policy {name} cannot be used, so no sweep starts: {plain(error)}",
+            told,
             (
                 (
                     f"aws ssm put-parameter --overwrite --type String --name {name}"
@@ -706,8 +741,13 @@ def last_sweep(seen: Seen) -> Result | None:
 def member_role(seen: Seen) -> Result | None:
     if seen.stack is None or seen.parameter("ScanAccess", "") != "MemberRole":
         return None
-    if seen.last_rows is None:  # Only the functions may assume it, so a sweep has to tell.
-        return None
+    if seen.last_rows is None:
+        return Result(
+            State.NOTE,
+            "Whether the audit role is in every account is not known before a first sweep of all"
+            " of them: only the functions may assume it.",
+            (_sweep(seen, " --detect-only"),),
+        )
     lacking = [row["id"] for row in seen.last_rows if _lacks_role(row)]
     if not lacking:
         return Result(State.FINE, "The last sweep could assume the audit role in every account.")

@@ -84,6 +84,8 @@ class Aws:
                 return None
             raise
         described = answer["Stacks"][0]
+        if described["StackStatus"] == "REVIEW_IN_PROGRESS":  # A change set that nobody executed.
+            return None
         return Stack(
             name=self.stack_name,
             status=described["StackStatus"],

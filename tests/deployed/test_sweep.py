@@ -131,7 +131,7 @@ def test_an_unverified_sender_stops_a_sweep_that_would_send_mail(deployed: Deplo
         ses.create_email_identity(EmailIdentity="rootsweep@example.com")
 
     assert described["error"] == "PrerequisiteError"
-    assert "create-email-identity" in described["cause"]
+    assert "verify-email-identity" in described["cause"]
 
 
 def test_a_case_whose_execution_was_stopped_is_asked_about_again(deployed: Deployed) -> None:

@@ -194,6 +194,17 @@ def test_sending_is_authorized_on_the_identity_and_on_the_set(aws: Aws) -> None:
     assert f"on resource: {IDENTITY} because" in str(refused.value)
 
 
+def test_an_identity_is_created_once_and_verified_again_by_version_1(aws: Aws) -> None:
+    """SES API v2 reference, CreateEmailIdentity; v1 reference, VerifyEmailIdentity."""
+    ses, address = aws.client("sesv2"), "again@example.com"
+    aws.client("ses").verify_email_identity(EmailAddress=address)
+    assert ses.get_email_identity(EmailIdentity=address)["VerifiedForSendingStatus"]
+
+    with pytest.raises(ClientError, match="AlreadyExistsException"):
+        ses.create_email_identity(EmailIdentity=address)
+    aws.client("ses").verify_email_identity(EmailAddress=address)
+
+
 def test_the_account_has_the_limits_of_the_sandbox_while_it_is_in_it(aws: Aws) -> None:
     """ "Service quotas in Amazon SES"; SES API v2 reference, PutAccountDetails, GetAccount,
     PutAccountSendingAttributes."""

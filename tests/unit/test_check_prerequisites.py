@@ -7,6 +7,7 @@ import check_prerequisites
 import pytest
 from botocore.exceptions import ClientError
 
+from rootsweep import sender
 from rootsweep.errors import InvalidSweepInputError, PrerequisiteError
 from rootsweep.pages import IncompleteAnswerError
 
@@ -23,6 +24,7 @@ ARN = "arn:aws:states:eu-west-1:222222222222:execution:rootsweep-sweep:a"
 STARTED = "2026-03-04T05:06:07.123Z"
 SENDER = "rootsweep@mail.example.com"
 DOMAIN = "mail.example.com"
+PARENT = "example.com"
 PARAMETER = "/rootsweep/escalation-policy"
 POLICY = [
     {"after": "7d", "notify": ["approvers"], "remind_every": "2d"},
@@ -214,8 +216,25 @@ def test_a_sender_that_nobody_verified_is_refused_with_the_command(
     stubbed = stub(check_prerequisites.ses)
     with_identity(stubbed, SENDER, address)
     with_identity(stubbed, DOMAIN, domain)
+    with_identity(stubbed, PARENT, domain)
 
-    assert f"create-email-identity --email-identity {SENDER}" in refusal()
+    assert f"aws ses verify-email-identity --email-address {SENDER} and" in refusal()
+
+
+def test_a_domain_lets_mails_come_from_the_domains_below_it(stub: Stub) -> None:
+    with_organization(stub)
+    with_features(stub, "RootCredentialsManagement")
+    stubbed = stub(check_prerequisites.ses)
+    with_identity(stubbed, SENDER, None)
+    with_identity(stubbed, DOMAIN, None)
+    with_identity(stubbed, PARENT, verified=True)
+    with_policy(stub)
+
+    assert run({})["sweep_id"]
+
+
+def test_the_command_takes_an_address_for_what_it_is() -> None:
+    assert sender.verify("o'$x@example.com").endswith("""--email-address 'o'"'"'$x@example.com'""")
 
 
 @pytest.mark.parametrize(

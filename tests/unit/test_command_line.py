@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from operate import cli, doctor, policies, preconditions, reports, sweep
 from operate.policies import Verdict
 from operate.preconditions import State
 from operate.stack import Aws, CommandError, Stack
+from rootsweep import escalation
 from rootsweep.sweeps import SweepRequest
 
 from .builders import an_error
@@ -198,7 +200,7 @@ def deployed(looked: preconditions.Seen, **parameters: str) -> preconditions.See
 
 def quota(most: float, sent: float) -> dict[str, Any]:
     limits = {"Max24HourSend": most, "MaxSendRate": 1.0, "SentLast24Hours": sent}
-    return {"SendingEnabled": True, "SendQuota": limits}
+    return {"ProductionAccessEnabled": True, "SendingEnabled": True, "SendQuota": limits}
 
 
 @pytest.mark.parametrize(
@@ -213,6 +215,114 @@ def test_ses_has_to_have_mails_left(most: float, sent: float, state: State) -> N
         assert "only 99 more mails" in found.detail
         [repair] = found.repair
         assert repair.endswith("--service-code ses --quota-code L-804C8AE8 --desired-value 50000")
+
+
+def test_the_limit_of_the_sandbox_is_the_sandboxs_to_name() -> None:
+    account = quota(200, 150) | {"ProductionAccessEnabled": False}
+
+    assert preconditions.ses_sending(seen(get_account=account)).state == State.FINE
+
+
+def test_what_aws_has_paused_no_command_resumes() -> None:
+    account = quota(200, 0) | {"SendingEnabled": False, "EnforcementStatus": "SHUTDOWN"}
+
+    found = preconditions.ses_sending(seen(get_account=account))
+
+    assert (found.state, found.repair) == (State.BROKEN, ())
+    assert "support case" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("review", "said"),
+    [
+        ("PENDING", "wait"),
+        ("DENIED", "support case"),
+        ("FAILED", "within about a day"),
+        ("", "say"),
+    ],
+)
+def test_a_request_to_leave_the_sandbox_is_made_once(review: str, said: str) -> None:
+    details = {"ReviewDetails": {"Status": review}} if review else {}
+    account = quota(200, 0) | {"ProductionAccessEnabled": False, "Details": details}
+
+    found = preconditions.ses_sandbox(seen(get_account=account))
+
+    assert found.state == State.BROKEN
+    assert said in found.detail
+    assert bool(found.repair) == (review in ("FAILED", ""))
+
+
+class Ses:
+    """Amazon SES with some identities, and whether each is verified."""
+
+    class exceptions:  # noqa: N801 - boto3's name
+        NotFoundException = KeyError
+
+    def __init__(self, **identities: bool) -> None:
+        self.identities = identities
+
+    def get_email_identity(self, *, EmailIdentity: str) -> dict[str, bool]:  # noqa: N803
+        return {"VerifiedForSendingStatus": self.identities[EmailIdentity]}
+
+
+@pytest.mark.parametrize(
+    ("identities", "state"),
+    [
+        ({"me@mail.example.com": True}, State.FINE),
+        ({"me@mail.example.com": False, "mail.example.com": True}, State.FINE),
+        ({"example.com": True}, State.FINE),
+        ({"me@mail.example.com": False, "example.com": False}, State.BROKEN),
+        ({"other.example.com": True, "com": True}, State.BROKEN),
+    ],
+)
+def test_a_sender_needs_its_address_or_a_domain_above_it(
+    identities: dict[str, bool], state: State
+) -> None:
+    aws: Any = SimpleNamespace(client=lambda _: Ses(**identities), found=None, region="us-east-1")
+
+    found = preconditions.sender(preconditions.Seen(aws, "me@mail.example.com", STARTED))
+
+    assert found.state == state
+    # The link that nobody has followed is sent again by it.
+    command = "aws ses verify-email-identity --email-address me@mail.example.com"
+    assert found.repair == ((command,) if state == State.BROKEN else ())
+
+
+@pytest.mark.parametrize(
+    ("deployed_with", "written"),
+    [
+        (
+            '[{"after": "3d", "notify": ["approvers"]}]',
+            '[{"after": "3d", "notify": ["approvers"]}]',
+        ),
+        ('[{"after": "7d"}]', preconditions.A_POLICY),
+    ],
+)
+def test_what_is_written_for_an_escalation_policy_can_be_used(
+    deployed_with: str, written: str
+) -> None:
+    looked = deployed(seen(get_parameter={"Parameter": {"Value": "[]"}}))
+    looked.aws.client("ssm").exceptions = SimpleNamespace(ParameterNotFound=KeyError)
+    outputs = {"EscalationPolicyParameter": "/rootsweep/escalation-policy"}
+    given = {"EscalationPolicy": deployed_with}
+    looked.aws.found = Stack("rootsweep", "CREATE_COMPLETE", outputs, given)
+
+    found = preconditions.escalation_policy(looked)
+
+    assert found
+    assert shlex.split(found.repair[0])[-1] == written
+    assert escalation.parse(written)
+    assert ("Nor can" in found.detail) == (written != deployed_with)
+
+
+def test_before_a_first_sweep_it_is_said_that_the_audit_role_is_not_known() -> None:
+    looked = deployed(seen(), ScanAccess="MemberRole")
+    with patch.object(reports, "sweeps_started", lambda _: []):
+        found = preconditions.member_role(looked)
+
+    assert found
+    assert found.state == State.NOTE
+    assert found.repair == ("rootsweep sweep --stack-name rootsweep --detect-only",)
 
 
 @pytest.mark.parametrize(("free", "state"), [(40, State.FINE), (39, State.BROKEN)])
@@ -239,9 +349,10 @@ def test_lambda_has_to_have_room_for_the_batches_and_more(free: int, state: Stat
         ("UPDATE_ROLLBACK_FAILED", State.BROKEN),
         ("ROLLBACK_COMPLETE", State.BROKEN),
         ("ROLLBACK_IN_PROGRESS", State.BROKEN),
-        ("REVIEW_IN_PROGRESS", State.BROKEN),
         ("DELETE_IN_PROGRESS", State.BROKEN),
+        ("CREATE_FAILED", State.BROKEN),
         ("DELETE_FAILED", State.BROKEN),
+        ("ROLLBACK_FAILED", State.BROKEN),
     ],
 )
 def test_a_stack_that_failed_is_broken(status: str, state: State) -> None:
@@ -253,7 +364,19 @@ def test_a_stack_that_failed_is_broken(status: str, state: State) -> None:
     assert found is not None
     assert found.state == state
     # Such a stack cannot be updated.
-    assert any("delete-stack" in each for each in found.repair) == (status == "ROLLBACK_COMPLETE")
+    commands = " ".join(found.repair)
+    assert ("delete-stack" in commands) == (status in preconditions.STACK_ENDS)
+    assert ("continue-update-rollback" in commands) == (status == "UPDATE_ROLLBACK_FAILED")
+    assert bool(found.repair) == (state == State.BROKEN)
+
+
+def test_a_stack_of_which_nobody_has_executed_the_first_change_is_none() -> None:
+    described = {"StackStatus": "REVIEW_IN_PROGRESS", "Parameters": []}
+    client = SimpleNamespace(describe_stacks=lambda **_: {"Stacks": [described]})
+    aws = Aws(stack_name="rootsweep", profile=None, region="us-east-1")
+    aws.client = lambda _: client  # type: ignore[method-assign,assignment]
+
+    assert aws.found is None
 
 
 def test_a_stack_that_was_never_made_is_the_only_thing_named() -> None:
