@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvers, cases, directory, escalation, logs
+from rootsweep import approvers, cases, console, directory, escalation, logs
 from rootsweep.calls import CALLS
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
@@ -32,9 +32,10 @@ table = boto3.resource("dynamodb", config=CALLS).Table(os.environ["TABLE"])
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """`{"case_id", "denied", "entered_at"}` -> who is asked is in the table, and what to do next.
 
-    Which is `{"ask_at", "by_hand", "reason", "tell", "timeout_seconds"}`. `tell` says that nobody
-    answers for the account, for `reason`, and that nobody was told; retries of a state, which
-    Step Functions entered at `entered_at` (ISO 8601), say the same as the attempt that was lost.
+    Which is `{"ask_at", "by_hand", "execution", "reason", "tell", "timeout_seconds"}`. `tell` says
+    that nobody answers for the account, for `reason`, and that nobody was told; retries of a state,
+    which Step Functions entered at `entered_at` (ISO 8601), say the same as the attempt that was
+    lost. `execution` is where people see it.
     `denied` is what Step Functions caught if AWS refused a root session: the JSON of a Lambda
     error. Then people have to remove the keys. The time is over when the next mail is due. Raises
     ApproverUnknownError, CaseEndedError.
@@ -78,6 +79,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {
         "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
+        "execution": console.execution_or_link(case.execution_arn),
         "reason": plain("; ".join(found.notes), 1000),
         "tell": is_news,
         "timeout_seconds": max(1, math.ceil((position.next_mail_at - ask_at).total_seconds())),

@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, holds, logs
+from rootsweep import cases, console, holds, logs
 from rootsweep.calls import CALLS
 
 KILL_SWITCH_PARAMETER = os.environ["KILL_SWITCH_PARAMETER"]
@@ -39,5 +39,6 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "held": held,
         "tell": tell,
         "message": message,
+        "execution": console.execution_or_link(case.execution_arn),
         "wait_seconds": int(wait.total_seconds()),
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, holds, logs
+from rootsweep import cases, console, holds, logs
 from rootsweep.calls import CALLS
 from rootsweep.text import plain, unlinked
 
@@ -44,6 +44,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "rung": case.rung + 1,
         "reopened": case.reopened,
         "execution_arn": case.execution_arn,
+        "execution": console.execution_or_link(case.execution_arn),
     }
 
 

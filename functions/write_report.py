@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from rootsweep import logs, metrics, reports, root_access, sweeps
+from rootsweep import console, logs, metrics, reports, root_access, sweeps
 from rootsweep.calls import CALLS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ s3 = boto3.client("s3", config=CALLS)
 
 @logs.invocation
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """The sweep -> `{"sweep_id", "accounts": {counts}, "cases_opened", "report"}`.
+    """The sweep -> `{"sweep_id", "accounts": {counts}, "cases_opened", "report", "execution"}`.
 
     The event has the `execution_arn` of the sweep, if its definition is new enough. `not_written`
     is there if what people look at could not be written beside the report, and says why.
@@ -45,6 +45,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "accounts": sweeps.counts(report["accounts"]),
         "cases_opened": event["cases_opened"],
         "report": files.write_report(report),
+        "execution": console.execution_or_link(event.get("execution_arn", "")),
     }
     not_written = write_for_people(files, report, event, listed={each.id for each in accounts})
     return output | {"not_written": not_written} if not_written else output

@@ -6,8 +6,8 @@ It looks, and it starts sweeps; it decides and deletes nothing.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-import uuid
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -180,8 +180,9 @@ def sweep_command(
         )
     except InvalidSweepInputError as error:
         raise click.UsageError(plain(error)) from error
-    # A name like those that Step Functions gives itself.
-    execution, id = sweep.start(aws, request, name=str(uuid.uuid4()))
+    # It sorts by time, as the ids of sweeps do.
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    execution, id = sweep.start(aws, request, name=name)
     said = terminal.said()
     if not wait:
         if as_json:

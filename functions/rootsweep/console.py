@@ -25,6 +25,11 @@ def execution_link(execution_arn: str) -> str:
     return f"{console}/states/home?region={region}#/v2/executions/details/{arn}"
 
 
+def execution_or_link(execution_arn: str) -> str:
+    """What an alert says of an execution: where the console shows it, or else its ARN."""
+    return execution_link(execution_arn) or execution_arn
+
+
 def evidence_link(case: dict[str, Any], *, table: str) -> str:
     """Where the console of DynamoDB shows the item of a case, with its evidence; or ""."""
     region, console = _console(case["execution_arn"])

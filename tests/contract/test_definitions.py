@@ -304,6 +304,15 @@ def test_a_function_ends_before_the_state_that_waits_for_it() -> None:
     assert checked >= 13
 
 
+def test_every_alert_leads_to_the_execution() -> None:
+    alerts = [each for each in states() if each[2].get("Resource", "").endswith("sns:publish")]
+    assert len(alerts) == 5
+    for _, name, state in alerts:
+        assert re.search(r"Execution: ' & \$[\w.]*execution %}$", state["Arguments"]["Message"]), (
+            name
+        )
+
+
 def test_every_error_name_of_our_own_is_a_class() -> None:
     for _, name, state in states():
         for handler in [*state.get("Retry", []), *state.get("Catch", [])]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rootsweep import console
 from tests.deployed.conftest import (
     APPROVAL_TIMEOUT_SECONDS,
     NAME_OF_A_HEADER,
@@ -303,6 +304,7 @@ def test_nobody_answers_so_the_case_is_escalated_and_somebody_is_told(deployed: 
         "the security team to be told",
     )
     assert not [each for each in deployed.task_tokens | deployed.links if each in told[0]]
+    assert told[0].endswith(f" Execution: {console.execution_link(case['execution_arn'])}")
     assert "Nobody settled it in time" in deployed.browser.get(mail.link).text
 
 

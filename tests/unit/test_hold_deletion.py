@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import hold_deletion
 import pytest
 
-from rootsweep import cases
+from rootsweep import cases, console
 from rootsweep.cases import Outcome
 from rootsweep.errors import CaseEndedError
 
@@ -67,6 +67,7 @@ def test_what_holds_a_deletion_up_is_in_the_case_and_told(table: Any, held: str)
         "held": held,
         "tell": held == "KillSwitchOn",
         "message": "the switch is 'on'",
+        "execution": console.execution_or_link(case.execution_arn),
         "wait_seconds": 60,
     }
 

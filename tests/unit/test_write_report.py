@@ -12,6 +12,7 @@ import pytest
 import write_report
 from botocore.exceptions import ClientError
 
+from rootsweep import console
 from rootsweep.accounts import Account, AccountState
 from rootsweep.sweeps import CheckResult, SweepFiles
 from tests import reports
@@ -100,6 +101,7 @@ def test_every_account_of_the_sweep_is_in_the_report_once(s3: Any, files: SweepF
         },
         "cases_opened": 1,
         "report": "s3://reports/sweeps/a-sweep/report.json",
+        "execution": console.execution_link(EVENT["execution_arn"]),
     }
     report = written(s3)
     assert [(row["id"], row["state"]) for row in report["accounts"]] == [
