@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import logs, root_access, sweeps
+from rootsweep import logs, root_access, sweeps, words
 from rootsweep.accounts import AccountState
 from rootsweep.calls import CALLS
 from rootsweep.pace import Pace
@@ -46,9 +46,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """
 
     def check(account_id: str) -> sweeps.CheckResult:
-        result = sweeps.CheckResult(
-            account_id, AccountState.UNKNOWN, "the time for its batch ran out before its turn"
-        )
+        result = sweeps.CheckResult(account_id, AccountState.UNKNOWN, words.TIME_RAN_OUT)
         # A second look is cheaper than an alert.
         for _ in range(2):
             left = context.get_remaining_time_in_millis() - RESERVE_MILLISECONDS

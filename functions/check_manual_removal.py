@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, logs, root_access
+from rootsweep import cases, logs, root_access, words
 from rootsweep.calls import CALLS
 from rootsweep.table import iso
 
@@ -33,10 +33,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         return {"state": "ACCOUNT_GONE", "reason": case.account_gone}
     try:
         if not reader.read(case.account_id, opened_for=case.id).access_keys:
-            return {"state": "REMOVED", "reason": "the keys are gone"}
-        reason = "the keys are still there"
+            return {"state": "REMOVED", "reason": words.KEYS_ARE_GONE}
+        reason = words.KEYS_ARE_THERE
     except Exception as error:  # Whatever it was, it is no proof that the keys are gone.
-        reason = f"the account could not be read: {root_access.reason(error)}"
+        reason = words.account_unread(root_access.reason(error))
     now = iso(datetime.now(UTC))
     if now >= case.deadline:
         return {"state": "TOO_LATE", "reason": reason}

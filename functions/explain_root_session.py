@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import logs, root_sessions
+from rootsweep import logs, root_sessions, words
 from rootsweep.calls import CALLS
 from rootsweep.text import plain
 
@@ -35,14 +35,14 @@ def handler(event: dict[str, Any], _context: object) -> None:
     detail = event["detail"]
     if "errorCode" in detail:
         if role_of(detail) not in OUR_ROLES:
-            tell("Somebody tried to open a root session", event)
+            tell(words.SOMEBODY_TRIED, event)
         return
     access_key_id = detail["responseElements"]["credentials"]["accessKeyId"]
     opened_for = what_for(access_key_id)
     if opened_for:
         log.info("root session %s was opened for %s", access_key_id, opened_for)
     else:
-        tell("A root session that no case explains", event)
+        tell(words.NO_CASE_EXPLAINS, event)
 
 
 def what_for(access_key_id: str) -> str:
@@ -67,19 +67,19 @@ def tell(what: str, event: dict[str, Any]) -> None:
     request = detail.get("requestParameters") or {}
     credentials = (detail.get("responseElements") or {}).get("credentials", {})
     facts = {
-        "Caller": detail["userIdentity"].get("arn", detail["userIdentity"].get("type")),
-        "Account of the root user": request.get("targetPrincipal", "not in the event"),
-        "Task policy": (request.get("taskPolicyArn") or {}).get("arn", "not in the event"),
-        "Time": detail.get("eventTime"),
-        "Account and Region of the call": f"{event['account']}, {event['region']}",
-        "Access key id of the session": credentials.get("accessKeyId"),
-        "Error": detail.get("errorMessage", detail.get("errorCode")),
+        words.CALLER: detail["userIdentity"].get("arn", detail["userIdentity"].get("type")),
+        words.ROOT_USER_OF: request.get("targetPrincipal", words.NOT_IN_THE_EVENT),
+        words.TASK_POLICY: (request.get("taskPolicyArn") or {}).get("arn", words.NOT_IN_THE_EVENT),
+        words.TIME: detail.get("eventTime"),
+        words.CALLED_IN: f"{event['account']}, {event['region']}",
+        words.SESSION_KEY: credentials.get("accessKeyId"),
+        words.ERROR: detail.get("errorMessage", detail.get("errorCode")),
     }
     lines = [f"{name}: {plain(fact, 500)}" for name, fact in facts.items() if fact]
     # Before the alert, so that the alarm rings if that cannot be sent.
     log.error("root session unexplained: %s", "; ".join(lines))
     sns.publish(
         TopicArn=ALERT_TOPIC_ARN,
-        Subject=f"Rootsweep: {what}",
-        Message="\n".join([f"{what}. docs/runbook.md says what to do.", *lines]),
+        Subject=words.subject(what),
+        Message="\n".join([words.see_the_runbook(what), *lines]),
     )

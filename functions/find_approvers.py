@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvers, cases, console, directory, escalation, logs
+from rootsweep import approvers, cases, console, directory, escalation, logs, words
 from rootsweep.calls import CALLS
 from rootsweep.cases import Obstacle
 from rootsweep.table import iso
@@ -105,10 +105,7 @@ def why(denied: str, *, account_id: str) -> tuple[Obstacle, str]:
     """
     management_account = organizations.describe_organization()["Organization"]["MasterAccountId"]
     if account_id == management_account:
-        return (
-            Obstacle.MANAGEMENT_ACCOUNT,
-            "AWS opens no root session in the management account of an organization.",
-        )
+        return Obstacle.MANAGEMENT_ACCOUNT, words.MANAGEMENT_ACCOUNT
     try:
         reason = str(json.loads(denied)["errorMessage"])
     except (ValueError, KeyError, TypeError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import approvals, cases, exceptions, logs, root_access
+from rootsweep import approvals, cases, exceptions, logs, root_access, words
 from rootsweep.calls import CALLS
 
 PARTITION = os.environ["PARTITION"]
@@ -38,7 +38,5 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     found: dict[str, Any] = {"access_key_ids": [key.id for key in keys]}
     exception = exceptions.find_in_force(table, account_id=case.account_id, today=now.date())
     if exception and exception.covers(keys):
-        found["reason"] = (
-            f"what is left may stay until {exception.until}, by a decision of {exception.owner}"
-        )
+        found["reason"] = words.may_stay(until=exception.until, owner=exception.owner)
     return found

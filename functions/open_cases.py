@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import cases, escalation, exceptions, logs, root_access, sweeps
+from rootsweep import cases, escalation, exceptions, logs, root_access, sweeps, words
 from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.calls import CALLS, PATIENT_CALLS
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
@@ -33,7 +33,6 @@ LOOKS = 3
 MOST_FAILED = 5
 # A sweep takes minutes; one that is redriven goes on days later with what it saw at first.
 TOO_OLD = timedelta(hours=6)
-EXECUTION_IS_OVER = "its execution was stopped or failed before it recorded an outcome"
 log = logging.getLogger()
 s3 = boto3.client("s3", config=PATIENT_CALLS)
 sts = boto3.client("sts", config=CALLS)
@@ -70,7 +69,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
                 )
             except Exception as error:  # One account must not cost the others their cases.
                 log.exception("the account has root access keys, but no case")
-                reason = f"it has root access keys, but no case: {root_access.reason(error)}"
+                reason = words.no_case(root_access.reason(error))
                 return {"keys": [], "state": AccountState.UNKNOWN, "reason": reason}, None
 
     with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
@@ -149,7 +148,7 @@ def wake_cases(
         with logs.about(case_id=case_id):
             try:
                 if state != AccountState.UNKNOWN:
-                    reason = gone or f"the account was {state} when Rootsweep looked"
+                    reason = gone or words.was_settled(str(state))
                     woken = cases.wake(table, case_id=case_id, account_gone=gone)
                     log.info("the case was woken: %s (%s)", woken, reason)
                     see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
@@ -185,7 +184,7 @@ def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = 
             table,
             case_id=case_id,
             outcome=outcome,
-            reason=reason + EXECUTION_IS_OVER,
+            reason=reason + words.EXECUTION_IS_OVER,
             now=datetime.now(UTC),
             keep=KEEP,
         )
@@ -194,8 +193,8 @@ def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = 
 def why_gone(state: str | None) -> str:
     """Why an account in this state needs nobody any more; empty if it does."""
     if state is None:
-        return "the account has left the organization"
-    return f"the account is {state}" if state in SKIPPED_STATES else ""
+        return words.HAS_LEFT
+    return words.is_shut(state) if state in SKIPPED_STATES else ""
 
 
 def look_until_it_passes(
@@ -224,7 +223,7 @@ def look_into_account(
     row: dict[str, Any] = {"keys": [key.to_dict() for key in keys], "reason": reason}
     now = datetime.now(UTC)
     if PARTITION == GOVCLOUD and GOVCLOUD_EXCEPTION_REASON:
-        why = f"root users of GovCloud cannot sign in: {GOVCLOUD_EXCEPTION_REASON}"
+        why = words.govcloud(GOVCLOUD_EXCEPTION_REASON)
         return row | {"state": AccountState.EXCEPTED, "reason": why}, None
     exception = exceptions.find(table, account_id=account.id)
     if exception and exception.is_in_force(now.date()):
@@ -233,8 +232,12 @@ def look_into_account(
             case = cases.load(table, case_id=exception.case_id)
             return row | {"state": AccountState.UNKNOWN}, case
         if exception.covers(keys):
-            ticket = f" ({exception.ticket})" if exception.ticket else ""
-            why = f"until {exception.until}, by {exception.owner}: {exception.reason}{ticket}"
+            why = words.excepted(
+                until=exception.until,
+                owner=exception.owner,
+                why=exception.reason,
+                ticket=exception.ticket,
+            )
             case = cases.load(table, case_id=exception.case_id)
             return row | {"state": AccountState.EXCEPTED, "reason": why}, case
     if opening is None:
@@ -243,8 +246,7 @@ def look_into_account(
         account, opening, key_ids=[key.id for key in keys], exception=exception, now=now
     )
     if case.reopened:
-        times = "once" if case.reopened == 1 else f"{case.reopened} times"
-        given_up = f"given up {times} before, last {case.reopened_after}"
+        given_up = words.given_up_before(case.reopened, last=case.reopened_after)
         row["reason"] = f"{reason}; {given_up}" if reason else given_up
     return row, case
 
@@ -281,7 +283,7 @@ def ensure_case(
             table,
             case_id=case.id,
             outcome=cases.Outcome.FAILED,
-            reason=EXECUTION_IS_OVER,
+            reason=words.EXECUTION_IS_OVER,
             now=now,
             keep=KEEP,
         )
@@ -300,7 +302,7 @@ def read_keys(account_id: str, *, sweep_id: str) -> tuple[list[root_access.RootK
         )
         return root_access.list_root_keys(iam, account_id=account_id), ""
     except (RootSessionDeniedError, ClientError, BotoCoreError) as error:
-        return [], f"its keys could not be read: {root_access.reason(error)}"
+        return [], words.keys_unread(root_access.reason(error))
 
 
 def start(case: cases.Case) -> bool:

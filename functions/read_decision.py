@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from rootsweep import cases, logs
+from rootsweep import cases, logs, words
 from rootsweep.calls import CALLS
 from rootsweep.table import iso
 
@@ -27,10 +27,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     now = datetime.now(UTC)
     if cases.was_woken(table, case_id=event["case_id"]):
-        return {"answer": "LOOK_AGAIN", "by": "", "reason": "something is new"}
+        return {"answer": "LOOK_AGAIN", "by": "", "reason": words.SOMETHING_IS_NEW}
     case = cases.load(table, case_id=event["case_id"])
     if not case.decided and not case.account_gone and iso(now) < case.deadline:
-        return {"answer": "LOOK_AGAIN", "by": "", "reason": "the next mail is due"}
+        return {"answer": "LOOK_AGAIN", "by": "", "reason": words.MAIL_IS_DUE}
     case = cases.close_to_decisions(table, case_id=event["case_id"], now=now)
     is_declined = case.decision and case.decision.answer == cases.Answer.DECLINED
     # Of a deletion that was begun, its end is known soon; one of an earlier request is no reason.
@@ -63,17 +63,14 @@ def time_in_quarantine(case: cases.Case, *, now: datetime) -> int:
 
 def silence(case: cases.Case) -> str:
     """What happened instead of a decision."""
-    reason = "nobody answered in time"
+    reason = words.NOBODY_ANSWERED
     if case.nobody_since:
-        reason = f"nobody answers for this account: {'; '.join(case.approver_notes)}"
+        reason = words.nobody_answers(case.approver_notes)
     if case.approvals:
-        people = ", ".join(approval.by for approval in case.approvals)
-        reason = (
-            f"approved in time by {people} only, and {case.quorum} people have to approve, because "
-            f"{case.quorum_reason}"
-        )
+        people = [approval.by for approval in case.approvals]
+        reason = words.too_few_approved(people, quorum=case.quorum, why=case.quorum_reason)
     if case.unreachable:
-        reason += f"; no mail reached {', '.join(sorted(case.unreachable))}"
+        reason += words.no_mail_reached(sorted(case.unreachable))
     if case.reopened:
-        reason += f"; given up before, {case.reopened} times in a row"
+        reason += words.given_up_in_a_row(case.reopened)
     return reason

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rootsweep import words
 from rootsweep.cases import Answer, Decision, Quorum
 from rootsweep.table import iso
 from rootsweep.text import plain
@@ -68,9 +69,9 @@ class QuorumPolicy:
         for key in keys:
             used_at = datetime.fromisoformat(key.last_used_at) if key.last_used_at else None
             if self.used_within_days and used_at and used_at >= since:
-                return Quorum(2, f"a key was used in the last {self.used_within_days} days")
+                return Quorum(2, words.used_within(self.used_within_days))
         if not self.organizational_units.isdisjoint(parents):
-            return Quorum(2, "accounts in this organizational unit need two approvers")
+            return Quorum(2, words.UNIT_NEEDS_TWO)
         return Quorum(1, "")
 
 
@@ -134,35 +135,28 @@ def choice_from(
     decision = form.get("decision")
     reason = plain(form.get("reason", ""), REASON_LENGTH + 1)
     if decision not in ("approve", "decline") and not (decision == "quarantine" and quarantine):
-        raise FormError("decision", "Choose one of the two buttons.")
+        raise FormError("decision", words.CHOOSE_A_BUTTON)
     if not account_id and not selected:
-        raise FormError("case", "Select at least one account.")
+        raise FormError("case", words.SELECT_AN_ACCOUNT)
     if len(reason) > REASON_LENGTH:
-        raise FormError("reason", f"The reason is longer than {REASON_LENGTH} characters.")
+        raise FormError("reason", words.too_long("reason", REASON_LENGTH))
     if decision == "decline":
         if not reason:
-            raise FormError("reason", "Say why the keys have to stay.")
+            raise FormError("reason", words.SAY_WHY)
         ticket = plain(form.get("ticket", ""), TICKET_LENGTH + 1)
         if len(ticket) > TICKET_LENGTH:
-            raise FormError("ticket", f"The ticket is longer than {TICKET_LENGTH} characters.")
+            raise FormError("ticket", words.too_long("ticket", TICKET_LENGTH))
         until = _until(form.get("until", ""), today=now.date(), days=exception_days)
         return Choice(Answer.DECLINED, reason, until.isoformat(), ticket)
     if account_id and form.get("account_id", "").strip().replace("-", "") != account_id:
-        raise FormError("account_id", "Type the 12 digits of the account to approve the deletion.")
+        raise FormError("account_id", words.TYPE_THE_ACCOUNT)
     if not account_id and form.get("count", "").strip() != str(selected):
-        raise FormError(
-            "count",
-            f"You selected {selected}. Type that number to approve the deletion of their keys.",
-        )
+        raise FormError("count", words.type_the_number(selected))
     if not account_id:
         # One form has both buttons: who has said why keys stay, and until when, wants to keep them.
         for field in ("until", "ticket", "reason"):
             if form.get(field, "").strip():
-                raise FormError(
-                    field,
-                    "This is for keeping the keys. Empty it to delete them, or press the button "
-                    "below to keep them.",
-                )
+                raise FormError(field, words.FOR_KEEPING_ONLY)
     return Choice(
         Answer.APPROVED, reason, quarantine=quarantine if decision == "quarantine" else ""
     )
@@ -172,7 +166,7 @@ def _until(text: str, *, today: date, days: int) -> date:
     try:
         until = date.fromisoformat(text.strip())
     except ValueError:
-        raise FormError("until", "Give the date until which the keys stay.") from None
+        raise FormError("until", words.GIVE_A_DATE) from None
     if not today < until <= today + timedelta(days=days):
-        raise FormError("until", f"Choose a date after today and within the next {days} days.")
+        raise FormError("until", words.choose_a_date(days))
     return until

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rootsweep import escalation
+from rootsweep import escalation, words
 from rootsweep.errors import ApproverUnknownError
 from rootsweep.pages import IncompleteAnswerError, listed
 from rootsweep.text import EMAIL_ADDRESS, person
@@ -91,14 +91,14 @@ def find_approvers(
                 return False
             for address in addresses:
                 if has_bounced(address):
-                    notes.append(f"{source.name}: mails to {address} bounce")
+                    notes.append(f"{source.name}: {words.mails_bounce(address)}")
                 else:
                     tried[source.name] = True
                     found.setdefault(person(address), Approver(address, source.name))
         return tried[source.name]
 
     for target in notify:
-        named = _Source(f"the escalation policy ({target})", partial(_addresses, target))
+        named = _Source(words.escalation_policy(target), partial(_addresses, target))
         for source in targets.get(target, [named]):
             if names_somebody(source):
                 break
@@ -129,25 +129,21 @@ def _sources(
 
     def tag_of(resource: str, name: str) -> _Source:
         return _Source(
-            f"the tag {directory.tag_key} of {name}",
+            words.tag(directory.tag_key, of=name),
             partial(_tagged_addresses, directory, account_id, resource),
         )
 
     units = [
-        tag_of(parent, f"the organizational unit {parent}" if parent[:2] == "ou" else "the root")
+        tag_of(parent, words.organizational_unit(parent) if parent[:2] == "ou" else words.THE_ROOT)
         for parent in reversed(parents)
     ]
     contact = partial(_security_contact, directory.account_client, account_id)
     return (
-        tag_of(account_id, "the account"),
+        tag_of(account_id, words.THE_ACCOUNT),
         units,
-        _Source("the account's SECURITY alternate contact", contact),
-        _Source(
-            "the default approver of the Rootsweep stack", partial(_addresses, directory.default)
-        ),
-        _Source(
-            "the second approver of the Rootsweep stack", partial(_addresses, directory.second)
-        ),
+        _Source(words.SECURITY_CONTACT, contact),
+        _Source(words.DEFAULT_APPROVER, partial(_addresses, directory.default)),
+        _Source(words.SECOND_APPROVER, partial(_addresses, directory.second)),
     )
 
 
@@ -178,17 +174,17 @@ def _absence(error: Exception, account_id: str) -> Exception:
     """What an error of AWS means: that nobody is named, or that nobody knows."""
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
     if "NotFound" in code:
-        return _NobodyNamedError("there is none")
+        return _NobodyNamedError(words.THERE_IS_NONE)
     if "AccessDenied" in code:
-        return _NobodyNamedError(f"may not be read ({code})")
+        return _NobodyNamedError(words.may_not_be_read(code))
     return ApproverUnknownError(f"account {account_id}: {error}")
 
 
 def _addresses(text: str) -> list[str]:
     """The e-mail addresses in a text. A text that holds anything else names nobody."""
-    words = text.split()
-    if not words:
-        raise _NobodyNamedError("there is none")
-    if all(len(word) <= 254 and EMAIL_ADDRESS.fullmatch(word) for word in words):
-        return words
-    raise _NobodyNamedError("holds something else than e-mail addresses")
+    given = text.split()
+    if not given:
+        raise _NobodyNamedError(words.THERE_IS_NONE)
+    if all(len(word) <= 254 and EMAIL_ADDRESS.fullmatch(word) for word in given):
+        return given
+    raise _NobodyNamedError(words.NO_ADDRESSES)

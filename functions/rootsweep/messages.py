@@ -1,4 +1,4 @@
-"""Every word a person reads: mails, pages, the report, findings. The words are in `templates/`.
+"""Mails, pages, the report, findings, as people read them. The words are in `templates/`.
 
 Account names, addresses and reasons come from outside. Jinja2 escapes them in HTML, and
 `rootsweep.text.plain` makes one harmless line of each.

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from rootsweep import words
 from rootsweep.accounts import (
     ACCOUNT_ID,
     ORGANIZATIONAL_UNIT_ID,
@@ -307,15 +308,11 @@ def _state_and_reason(
     account: Account, result: CheckResult | None, known: dict[str, Any]
 ) -> tuple[AccountState, str]:
     if not account.is_checked:
-        return AccountState.SKIPPED, f"the account is {account.organizations_state}"
+        return AccountState.SKIPPED, words.is_shut(account.organizations_state)
     if result is None:
-        return AccountState.UNKNOWN, (
-            "the check of its batch did not finish; the Map Run of this sweep's execution says why"
-        )
+        return AccountState.UNKNOWN, words.BATCH_DID_NOT_FINISH
     if result.state == AccountState.ROOT_KEYS and not known:
-        return AccountState.UNKNOWN, (
-            "it has root access keys, and this sweep did not look into it: no case was opened"
-        )
+        return AccountState.UNKNOWN, words.NOT_LOOKED_INTO
     return known.get("state", result.state), known.get("reason", result.reason)
 
 

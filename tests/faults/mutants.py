@@ -239,8 +239,8 @@ MUTANTS = [
     Mutant(
         "what was not checked is UNKNOWN",
         "functions/rootsweep/sweeps.py",
-        "        return AccountState.UNKNOWN, (",
-        "        return AccountState.CLEAN, (",
+        "return AccountState.UNKNOWN, words.BATCH_DID_NOT_FINISH",
+        "return AccountState.CLEAN, words.BATCH_DID_NOT_FINISH",
         f"{UNIT}sweeps.py",
     ),
     Mutant(
