@@ -131,13 +131,18 @@ STATE_MACHINE = "StateMachine"
 
 @dataclass
 class Rule:
-    """Which calls fail, and how. Without `times` for ever; `about` are texts in event or call."""
+    """Which calls fail, and how. Without `times` for ever; `about` are texts in event or call.
+
+    The first `after` of them pass.
+    """
 
     function: str
     operation: str
     kind: Kind
     about: list[str] = field(default_factory=list)
     times: int | None = None
+    after: int = 0
+    passed: int = 0
     hits: int = 0
 
     @classmethod
@@ -202,6 +207,9 @@ class Faults:
                     and all(text in about for text in rule.about)
                     and (rule.times is None or rule.hits < rule.times)
                 ):
+                    if rule.passed < rule.after:
+                        rule.passed += 1
+                        continue
                     rule.hits += 1
                     return rule.kind
         return None

@@ -117,6 +117,8 @@ class Member:
     keys: dict[str, AccessKey]
     password: bool
     faults: dict[str, int | None] = field(default_factory=dict)
+    # The ids of keys that were deleted in root sessions.
+    deleted: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ class Pretend:
                     "access_keys": [
                         {"id": key.id, "status": key.status} for key in list(member.keys.values())
                     ],
+                    "deleted_in_root_sessions": list(member.deleted),
                 }
                 for account_id, member in self.members.items()
             }
@@ -819,7 +822,12 @@ class Pretend:
         if action is None:
             return None
         with self.lock:
-            return str(action(self.members[caller.account], params))
+            member = self.members[caller.account]
+            result = str(action(member, params))
+            session = ministack_sts._sessions.get(caller.access_key) or {}
+            if operation == "DeleteAccessKey" and session.get("RootTaskPolicy"):
+                member.deleted.append(params["AccessKeyId"])
+            return result
 
     def _root_list_access_keys(self, member: Member, _params: Mapping[str, str]) -> str:
         keys = "".join(

@@ -141,6 +141,11 @@ def test_a_case_whose_execution_was_stopped_is_asked_about_again(deployed: Deplo
     deployed.stepfunctions.stop_execution(executionArn=stopped["execution_arn"])
     failed = deployed.case_when("400000000013", "FAILED")
     assert "ABORTED" in failed["reason"]
+    # Whoever redrives it all the same does nothing by that.
+    deployed.stepfunctions.redrive_execution(executionArn=stopped["execution_arn"])
+    assert deployed.ended(stopped["execution_arn"])["status"] == "FAILED"
+    assert deployed.case_of("400000000013") == failed
+    assert len(deployed.mails_about("400000000013")) == 1
 
     deployed.sweep(accounts=["400000000013"])
 

@@ -170,6 +170,12 @@ def test_a_rule_hits_only_what_it_is_about_and_only_so_often(stack: Aws) -> None
     assert rule["hits"] == 2
 
 
+def test_a_rule_can_let_the_first_calls_pass(stack: Aws) -> None:
+    fail(stack, "access_denied", after=1, times=1)
+
+    assert [call(stack)[0] != "" for _ in range(3)] == [False, True, False]
+
+
 def test_rules_end_all_together_or_by_what_they_are_about(stack: Aws) -> None:
     fail(stack, "throttling", about=["one"])
     fail(stack, "throttling", about=["other"])

@@ -308,7 +308,9 @@ def test_a_delete_session_deletes_exactly_the_named_key(
     iam.delete_access_key(AccessKeyId="AKIAEXAMPLE00000004")
     assert iam.list_access_keys()["AccessKeyMetadata"] == []
     assert refusal(iam.delete_access_key, AccessKeyId="AKIAEXAMPLE00000004")[0] == "NoSuchEntity"
-    assert aws.get("/_rootsweep/organization")["accounts"][DELETING]["access_keys"] == []
+    seen = aws.get("/_rootsweep/organization")["accounts"][DELETING]
+    assert seen["access_keys"] == []
+    assert seen["deleted_in_root_sessions"] == ["AKIAEXAMPLE00000004"]
     summary = as_root(DELETING).get_account_summary()["SummaryMap"]
     assert (
         summary["AccountAccessKeysPresent"],

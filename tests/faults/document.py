@@ -48,9 +48,9 @@ SIGNS = {
 def table(labels: Mapping[Cell, str]) -> str:
     """A row for each operation of each function; in each field what came of a fault that passed,
     then of one that stayed."""
-    rows: dict[tuple[str, str, str], dict[Kind, list[str]]] = {}
+    rows: dict[tuple[str, str, str, int], dict[Kind, list[str]]] = {}
     for cell, label in sorted(labels.items(), key=lambda each: str(each[0])):
-        row = rows.setdefault((cell.function, cell.operation, cell.about), {})
+        row = rows.setdefault((cell.function, cell.operation, cell.about, cell.after), {})
         fields = row.setdefault(cell.kind, ["·", "·"])
         fields[cell.is_permanent] = SIGNS.get(label, label)
     kinds = list(Kind)
@@ -58,8 +58,9 @@ def table(labels: Mapping[Cell, str]) -> str:
         f"| Function, operation | {' | '.join(kind.replace('_', ' ') for kind in kinds)} |",
         f"| --- |{' --- |' * len(kinds)}",
     ]
-    for (function, operation, about), row in sorted(rows.items()):
+    for (function, operation, about, after), row in sorted(rows.items()):
         name = f"{function.removesuffix('Function')} `{operation}`"
+        name += f", call {after + 1}" if after else ""
         name += f" {about.removesuffix('Function')}" if about else ""
         fields_of = [" ".join(row[kind]) if kind in row else "" for kind in kinds]
         lines.append(f"| {name} | {' | '.join(fields_of)} |")

@@ -126,6 +126,8 @@ def expected(cell: Cell) -> str:
     found = "" if cell.kind in DEATHS else BY_OPERATION.get(call, "")
     found = found or BY_FUNCTION.get(name, "FAILED")
     may_be_same = cell.kind in NO_ANSWER or (not cell.is_read and cell.kind in DONE)
+    # A key that is deleted is found to be gone, whether or not that could be noted.
+    may_be_same = may_be_same or cell.after > 0
     # Where it is called in another scenario than its own, there is nobody to warn.
     # And the sweeps of other accounts, which go on beside it, lift what is to be lifted.
     if may_be_same or name in ("WarnExceptionOwners", "LiftEndedQuarantines"):

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -37,6 +37,14 @@ WAIT_SCALE = 0.01
 # A client tries a call four times, so that the whole function fails once by this, and is retried.
 # An answer that does not come costs seconds; a client alone gets over it.
 TIMES = {Kind.THROTTLING: 5, Kind.SERVER_ERROR: 5, Kind.DROPPED: 5}
+# Those of PATIENT_CALLS try ten times. Where one account fails by that, it gets over five.
+TIMES_OF_PATIENT: dict[Any, int] = {
+    ("ListAccountsFunction", "organizations"): 11,
+    ("ListAccountsFunction", "s3"): 11,
+    ("OpenCasesFunction", "s3"): 11,
+}
+# The same call again, for something else: of the intent to delete, then of what was deleted.
+LATER_CALLS = {("DeleteRootKeysFunction", "dynamodb:UpdateItem"): 1}
 READS = ("Get", "List", "Query", "Describe", "BatchGet")
 # Fails after all that the client tries, or costs a new process each time.
 SLOW_FOR_EVER = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.TIMEOUT_DONE)
@@ -63,6 +71,8 @@ class Cell(NamedTuple):
     is_permanent: bool
     # For a task of a state machine: the function it invokes, or the subject that it tells.
     about: str = ""
+    # How many of these calls pass before.
+    after: int = 0
 
     @property
     def is_read(self) -> bool:
@@ -79,13 +89,15 @@ class Cell(NamedTuple):
         # A task of a state machine has no client that tries again.
         # Nor is there one for a file that breaks off while it is read.
         is_tried_once = self.function == STATE_MACHINE or self.operation == "s3:GetObject"
-        often = 1 if is_tried_once else TIMES.get(self.kind, 1)
+        patient = self.kind in TIMES and (self.function, self.operation.partition(":")[0])
+        often = 1 if is_tried_once else TIMES_OF_PATIENT.get(patient, TIMES.get(self.kind, 1))
         times = None if self.is_permanent else often
-        return Rule(self.function, self.operation, self.kind, about, times)
+        return Rule(self.function, self.operation, self.kind, about, times, self.after)
 
     def __str__(self) -> str:
         how = "for ever" if self.is_permanent else "at first"
-        return f"{self.function} {self.operation} {self.about} {self.kind} {how}"
+        call = f" call {self.after + 1}" if self.after else ""
+        return f"{self.function} {self.operation}{call} {self.about} {self.kind} {how}"
 
 
 def cells_of(calls: dict[str, dict[str, list[str]]]) -> list[Cell]:
@@ -105,7 +117,10 @@ def cells_of(calls: dict[str, dict[str, list[str]]]) -> list[Cell]:
         cell
         for (function, operation, about), scenario in sorted(found.items())
         for kind, is_permanent in itertools.product(Kind, (False, True))
-        if _means_something(cell := Cell(scenario, function, operation, kind, is_permanent, about))
+        for after in range(1 + LATER_CALLS.get((function, operation), 0))
+        if _means_something(
+            cell := Cell(scenario, function, operation, kind, is_permanent, about, after)
+        )
     ]
 
 
@@ -215,18 +230,22 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     return [beside, [Pool(policy, 1)], [Pool(findings, FINDINGS_AT_ONCE)]]
 
 
-def run(world: World, cells: list[Cell], done: Callable[[Cell, Story], None]) -> None:
-    """Live through the scenario of each cell, many at once. Calls `done` with one at a time."""
+def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], None]) -> None:
+    """Live through the scenario of each cell, many at once.
+
+    Calls `done` with one at a time, and whether it was the last life of its cell.
+    """
     lock = threading.Lock()
 
     def one(cell: Cell) -> None:
         # What is done for all accounts, somebody else may have done before it could fail.
-        for _ in range(LIVES):
+        for number in range(1, LIVES + 1):
             story = live(world, cell.scenario, [cell.rule])
-            if story.hits:
+            is_last = bool(story.hits) or number == LIVES
+            with lock:
+                done(cell, story, is_last)
+            if is_last:
                 break
-        with lock:
-            done(cell, story)
 
     def all_of(pool: Pool) -> None:
         with ThreadPoolExecutor(max_workers=pool.at_once) as executor:

@@ -205,7 +205,8 @@ MUTANTS = [
         DELETE,
         "        cases.record_deletion_started(table, case_id=case.id, now=datetime.now(UTC))\n",
         "",
-        f"{UNIT}delete_root_keys.py",
+        f"{UNIT}delete_root_keys.py"
+        "::test_a_deletion_that_nobody_lived_to_record_is_known_to_be_ours",
     ),
     Mutant(
         "the first deletions of a release run one at a time",
@@ -335,20 +336,31 @@ def run(mutant: Mutant, copy: Path) -> str:
         raise ValueError(f"{mutant.safeguard}: {mutant.file} has no {mutant.is_now!r}")
     file.write_text(before.replace(mutant.is_now, mutant.becomes, 1), encoding="utf-8")
     try:
-        done = subprocess.run(
-            [*PYTEST, *mutant.tests.split()],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": "functions", "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _pytest(copy, *mutant.tests.split())
     finally:
         file.write_text(before, encoding="utf-8")
-    found = re.search(r"^FAILED \S*?test_\w+\.py::(\S+)", done.stdout, flags=re.MULTILINE)
+    found = re.search(
+        r"^FAILED (\S*?test_\w+\.py)::(.+?)(?: - .*)?$", done.stdout, flags=re.MULTILINE
+    )
     if done.returncode not in (0, 1) or (done.returncode == 1 and not found):
         raise ValueError(f"{mutant.safeguard}: {done.stdout[-800:]}{done.stderr[-800:]}")
-    return found[1] if found else ""
+    if not found:
+        return ""
+    # It complains about the mutant, and about nothing else.
+    if _pytest(copy, f"{found[1]}::{found[2]}").returncode:
+        raise ValueError(f"{mutant.safeguard}: {found[2]} fails without the mutant, too")
+    return found[2]
+
+
+def _pytest(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PYTEST, *tests],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": "functions", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def run_all(mutants: list[Mutant]) -> list[tuple[Mutant, str]]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from local.faults import STATE_MACHINE
+from local.faults import STATE_MACHINE, Kind
 from rootsweep.mailing import LOCK
 
+from .verdict import DELETIONS_WAIT, MAP_RUN
 from .world import Rule, World, bouncing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 APPROVAL_PAGE = "ApprovalPageFunction"
 DELETE = "DeleteRootKeysFunction"
@@ -63,6 +64,9 @@ class Story:
     # What was answered, or that somebody could only look, and what the page said to that.
     answers: list[tuple[str, int]] = field(default_factory=list)
     keys_left: int = 0
+    # The keys that were deleted in root sessions, and whether the case has an approval of that.
+    deleted: list[str] = field(default_factory=list)
+    approved: bool = False
     # How often the fault hit a call.
     hits: int = 0
     # How many facts of the case were in the decision log when it was put back.
@@ -120,7 +124,7 @@ class Scenario:
     def _add(self, rule: Rule, about: str) -> None:
         self._about.append(about)
         texts = (about, *rule.about)
-        self.world.fail(Rule(rule.function, rule.operation, rule.kind, texts, rule.times))
+        self.world.fail(replace(rule, about=texts))
 
     def recover(self) -> None:
         """Nothing fails any more. Counts how often something did."""
@@ -160,6 +164,8 @@ class Scenario:
         self._sweep_id = json.loads(ended["output"])["sweep_id"]
         row = self.world.row(ended, self.account)
         self.story.row, self.story.row_reason = row["state"], row.get("reason") or ""
+        if MAP_RUN in self.story.row_reason:
+            self.story.row_reason += f" {self.world.causes_of_batches(arn)}"
         case = row.get("case") or {}
         self.story.case_id = case.get("id", "") or self.story.case_id
         return True
@@ -246,7 +252,7 @@ class Scenario:
         self.story.execution = execution["status"]
         self.story.execution_cause = f"{execution.get('error', '')}: {execution.get('cause', '')}"
         # A case whose execution died is recorded a moment later.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 2 * LATER_SECONDS
         while not (case := self.world.case(self.story.case_id)).get("ended_at"):
             if time.monotonic() > deadline:
                 break
@@ -254,11 +260,14 @@ class Scenario:
         self.story.outcome = case["outcome"]
         self.story.reason = case.get("reason", "")
         if not case.get("ended_at"):
-            # Somebody was told, and the next sweep ends it.
+            # Somebody was told, and either of the two ends it.
             self.recover()
-            self.world.sweep(self.world.name_sweep()[0], self.account)
+            if any(list(Kind).index(Kind(rule.kind)) % 2 for rule in self.rules):
+                self.world.redrive(arn)
+            else:
+                self.world.sweep(self.world.name_sweep()[0], self.account)
             if not self.world.case(self.story.case_id).get("ended_at"):
-                raise AssertionError("no sweep ends the case")
+                raise AssertionError("neither a redrive nor a sweep ends the case")
         elif self.story.execution != "SUCCEEDED":
             self.redrive_case()
 
@@ -405,23 +414,35 @@ class Scenario:
             time.sleep(0.5)
         return True
 
+    def _is_approved(self) -> bool:
+        """Whether the case was last decided by an approval."""
+        case = self.world.case(self.story.case_id) if self.story.case_id else {}
+        past = case.get("past_decisions", [])
+        return is_approval(case.get("decision") or (past[-1] if past else {}))
+
     def run(self, steps: Callable[[Scenario], None]) -> Story:
         """Live through it."""
         self._mails_before = len(self.world.mails(self.account))
+        deleted_before = len(self.world.deleted_of(self.account))
         try:
             steps(self)
         except Exception as error:  # A cell that goes wrong is a finding, not the end of the run.
             self.story.trouble = f"{type(error).__name__}: {error}"
         story = self.story
         story.keys_left = len(self.world.keys_of(self.account))
+        story.deleted = self.world.deleted_of(self.account)[deleted_before:]
+        story.approved = self._is_approved()
         story.mails = self._mails()
         about = [*self._arns, *filter(None, (story.case_id, self._sweep_id))]
         needs_somebody = story.sweep != "SUCCEEDED" or story.execution != "SUCCEEDED"
+        needs_somebody |= story.warned_late
         if needs_somebody or story.outcome in ("FAILED", "ESCALATED") or story.row == "UNKNOWN":
             deadline = time.monotonic() + TELL_SECONDS
             while not self.world.told_about(*about) and time.monotonic() < deadline:
                 time.sleep(0.5)
         story.alerts = self.world.told_about(*about)
+        if story.held:  # Of the kill switch somebody is told once, about the first that waits.
+            story.alerts += self.world.told_about(DELETIONS_WAIT)
         # What happens beside the case may come a moment later.
         deadline = time.monotonic() + LATER_SECONDS
         while self.rules and not self.has_hit() and time.monotonic() < deadline:
@@ -436,6 +457,10 @@ class Scenario:
         story.dead += self.world.dead_about(self.account)[self._dead_before :]
         self.recover()
         return story
+
+
+def is_approval(decision: Mapping[str, Any]) -> bool:
+    return decision.get("answer") == "APPROVED"
 
 
 def event_of(letter: str) -> Any:

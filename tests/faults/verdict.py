@@ -20,6 +20,8 @@ BY_HAND = "removed by hand"
 HELD = "held up"
 UNWARNED = "warned by a later sweep"
 MAP_RUN = "the Map Run of this sweep's execution says why"
+NOTHING_FAILED = "nothing failed"
+DELETIONS_WAIT = "Approved deletions wait"
 # Of AWS's errors, those that name their operation and say something.
 SAID = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.EXPIRED_TOKEN)
 NOT_HEARD = (Kind.TIMEOUT, Kind.TIMEOUT_DONE, Kind.DROPPED)
@@ -58,23 +60,43 @@ def problems(cell: Cell, story: Story, base: Story, expected: str) -> list[str]:
     """Everything that must not be. `expected` is what should come of it."""
     found = [story.trouble] if story.trouble else []
     if not story.hits:
-        found.append("nothing failed")
+        found.append(NOTHING_FAILED)
     if (got := label(story, base)) not in expected.split(" or "):
         found.append(f"it is {got}, not {expected}")
     found += _broken_promises(cell, story, base)
     # Of a stream's function that fails, FunctionErrorsAlarm tells; alarms do not ring here.
     if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND, HELD):
         found += _untold(cell, story)
+    text = _alert_of(cell, got)
+    if text and not any(text in alert for alert in story.alerts):
+        found.append(f"no alert says: {text}")
     return found
+
+
+def _alert_of(cell: Cell, got: str) -> str:
+    """What an alert has to say where all goes on without the call that fails; "" for none."""
+    if got == HELD:
+        return DELETIONS_WAIT
+    # An answer without its fields looks as if there were nothing to do.
+    if not cell.is_permanent or cell.kind in (Kind.MALFORMED, Kind.EMPTY, Kind.SLOW):
+        return ""
+    # Who dies with the lock on the owner's mails keeps it from the next attempts; an alarm rings.
+    if got == UNWARNED and cell.kind not in (Kind.CRASH, Kind.CRASH_DONE):
+        return "Owners of exceptions that end soon were not warned"
+    call = cell.function, cell.operation
+    if call == ("OpenCasesFunction", "dynamodb:Query") and cell.kind in (*SAID, *NOT_HEARD):
+        return "were not woken or ended"
+    return ""
 
 
 def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
     found = []
-    # A form may count though its answer was lost; only a decline that was taken is one for sure.
-    sent = [(answer, status) for answer, status in story.answers if answer != "look"]
-    may_delete = bool(sent) and sent[-1] != ("decline", 200)
-    if not story.keys_left and not may_delete and not story.by_hand and cell.scenario != "by hand":
+    # A form may count though its answer was lost; then the table says so.
+    sent = any(answer in ("approve", "quarantine") for answer, _ in story.answers)
+    if story.deleted and not (story.approved and sent):
         found.append("a key is deleted without an approval")
+    if not story.keys_left and not (story.deleted or story.by_hand or cell.scenario == "by hand"):
+        found.append("a key is gone, and nobody has deleted it")
     if story.outcome == "REMEDIATED" and story.keys_left:
         found.append("REMEDIATED, and the key is there")
     if story.row == "CLEAN":
@@ -104,8 +126,6 @@ def _untold(cell: Cell, story: Story) -> list[str]:
     reason = f"{story.sweep_cause} {story.reason} {story.row_reason} {' '.join(story.alerts)}"
     reason += f"{story.execution_cause} {' '.join(story.dead)}"
     operation = cell.operation.partition(":")[2]
-    if MAP_RUN in reason:
-        return found  # Where every batch that failed has its error.
     if cell.kind in SAID and story.dead == [] and TEXT not in reason:
         found.append(f"the reason does not say what AWS said: {reason[:300]}")
     # What breaks off while a file is read is no error of the call that opened it.

@@ -93,6 +93,7 @@ class Rule:
     kind: Kind | str
     about: tuple[str, ...] = ()
     times: int | None = None
+    after: int = 0
 
 
 class World:
@@ -167,6 +168,11 @@ class World:
         """The root keys that there are, whoever may see them."""
         view = self.http.get(f"{self.stack.endpoint}/_rootsweep/organization").json()
         return {key["id"] for key in view["accounts"][account]["access_keys"]}
+
+    def deleted_of(self, account: str) -> list[str]:
+        """The root keys that were ever deleted in root sessions, as nobody but Rootsweep does."""
+        view = self.http.get(f"{self.stack.endpoint}/_rootsweep/organization").json()
+        return list(view["accounts"][account]["deleted_in_root_sessions"])
 
     def is_blocked(self, account: str) -> bool:
         """Whether the quarantine is attached to an account."""
@@ -251,6 +257,18 @@ class World:
         """Stop the execution of a case by hand."""
         self.stepfunctions.stop_execution(executionArn=self.execution_of(case_id))
         self.until(lambda: self.case(case_id).get("ended_at"), f"the end of case {case_id}")
+
+    def causes_of_batches(self, arn: str) -> str:
+        """Why batches of a sweep failed, as its Map Runs say."""
+        failed = [
+            child["executionArn"]
+            for run in self.stepfunctions.list_map_runs(executionArn=arn)["mapRuns"]
+            for child in self.stepfunctions.list_executions(
+                mapRunArn=run["mapRunArn"], statusFilter="FAILED"
+            )["executions"]
+        ]
+        described = [self.stepfunctions.describe_execution(executionArn=each) for each in failed]
+        return " ".join(f"{each.get('error')}: {each.get('cause')}" for each in described)
 
     def row(self, sweep: dict[str, Any], account: str) -> dict[str, Any]:
         """What the report of a sweep says of an account."""
