@@ -70,13 +70,13 @@ def table(labels: Mapping[Cell, str]) -> str:
 def write(
     labels: Mapping[Cell, str],
     *,
+    in_process: Mapping[Cell, str],
     wrong: int,
-    elsewhere: int,
     stories: int,
     mutants: Sequence[tuple[Mutant, str]],
 ) -> None:
-    """The latest results. `elsewhere` are cells that are not tried on the deployed stack."""
-    share = len(labels) / (len(labels) + elsewhere)
+    """The latest results, on the deployed stack and `in_process`."""
+    share = len(labels) / (len(labels) + len(in_process))
     mutant_rows = [
         f"| {mutant.safeguard} | `{mutant.file.rpartition('/')[2]}` | `{test or 'none'}` |"
         for mutant, test in mutants
@@ -84,10 +84,10 @@ def write(
     text = f"""
 ## The matrix
 
-{len(labels)} cells on the deployed stack, of which {wrong} do not hold: {share:.1%} of all; \
-{elsewhere} are left to the simulated year.
+{len(labels)} cells on the deployed stack, of which {wrong} do not hold: {share:.1%} of all. \
+{len(in_process)} in process.
 
-{table(labels)}
+{table({**labels, **in_process})}
 ## Stories
 
 {stories} stories of up to 25 steps, against the same watch as the simulated years: none broke a \

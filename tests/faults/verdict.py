@@ -89,6 +89,15 @@ def _alert_of(cell: Cell, got: str) -> str:
     return ""
 
 
+def gets_over(cell: Cell) -> bool:
+    """Whether a function behind the stream goes on though a call fails for ever."""
+    if cell.kind == Kind.SLOW:
+        return True
+    # Whom it cannot tell hears nothing, and the log goes on.
+    is_told = cell.operation == "events:PutEvents"
+    return is_told and cell.kind not in (Kind.CRASH, Kind.CRASH_DONE)
+
+
 def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
     found = []
     # A form may count though its answer was lost; then the table says so.
