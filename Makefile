@@ -37,7 +37,7 @@ coverage: .venv/ready ## Which lines and branches of functions/ the unit tests d
 fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make test` sends 2,000
 	@FUZZ_EXAMPLES=10000 python -m pytest tests/unit/test_approval_page_fuzz.py
 
-year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or through the one of SEED=17; `make test` through four
+year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or through the one of SEED=17; `make test` through three
 	@$(if $(SEED),YEAR_SEED=$(SEED),YEAR_SEEDS=$(SEEDS)) python -m pytest tests/year/test_year.py
 
 faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: a part of it; AGAIN=1: not what held the last time

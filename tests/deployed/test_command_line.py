@@ -882,7 +882,7 @@ def test_uninstalling_leaves_behind_what_the_document_says(operator: Operator) -
             MANAGEMENT_ACCOUNT,
         )
     # Entries of the log are locked.
-    tables = tables.replace("delete-object ", "delete-object --bypass-governance-retention ")
+    tables = tables.replace("delete-objects ", "delete-objects --bypass-governance-retention ")
     shell(operator, stack_itself + tables + delete_identity, SECURITY_ACCOUNT)
     shell(
         operator,

@@ -26,14 +26,14 @@ COUNT = int(os.environ.get("YEAR_SEEDS", "0"))
 
 
 def seeds() -> list[int]:
-    """The seeds to try: the one, so many, or three that are always the same and one that is not."""
+    """The seeds to try: the one, so many, or two that are always the same and one that is not."""
     if "YEAR_SEED" in os.environ:
         return [int(os.environ["YEAR_SEED"])]
     if COUNT:
         return list(range(1, COUNT + 1))
     # All processes of a run of pytest collect the same.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or random.SystemRandom().randbytes(4).hex()
-    return [1, 2, 3, random.Random(run).randrange(1000, 1_000_000)]
+    return [2, 3, random.Random(run).randrange(1000, 1_000_000)]
 
 
 SEEDS = seeds()
