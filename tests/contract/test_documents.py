@@ -158,6 +158,7 @@ def commands(document: Path) -> list[tuple[str, list[str]]]:
 OF_THE_CLI = {
     ("cloudformation", "deploy"): {"template-file", "parameter-overrides"},
     ("s3", "cp"): {"recursive"},
+    ("s3api", "list-object-versions"): {"max-items"},
 }
 OF_EVERY_COMMAND = {"cli-binary-format", "region", "output", "query", "profile", "no-paginate"}
 
