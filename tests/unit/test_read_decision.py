@@ -308,6 +308,27 @@ def test_a_woken_case_looks_again_and_stays_open(table: Any) -> None:
     assert "decided" not in item_of(table, case)
 
 
+def test_where_nobody_answers_for_the_account_the_sources_that_were_tried_are_told(
+    table: Any,
+) -> None:
+    case = a_waiting_case(table)
+    cases.ask(
+        table,
+        case=case,
+        approvers=[],
+        notes=["the account's tag: there is none", "the default approver: there is none"],
+        first_rung=case.first_rung,
+        since=NOW,
+        position=case.position(NOW),
+        now=NOW,
+    )
+
+    assert read(case)["reason"] == (
+        "nobody answers for this account: the account's tag: there is none; "
+        "the default approver: there is none"
+    )
+
+
 def test_whom_no_mail_reached_is_told_when_nobody_decided(table: Any) -> None:
     case = a_waiting_case(table, approvers=(APPROVER, DEPUTY))
     cases.note_unreachable(table, case_id=case.id, approvers={DEPUTY})
