@@ -79,7 +79,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {
         "ask_at": iso(ask_at),
         "by_hand": obstacle is not None,
-        "execution": console.execution_or_link(case.execution_arn),
+        "execution": console.link_or_arn(case.execution_arn),
         "reason": plain("; ".join(found.notes), 1000),
         "tell": is_news,
         "timeout_seconds": max(1, math.ceil((position.next_mail_at - ask_at).total_seconds())),

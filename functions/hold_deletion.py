@@ -39,6 +39,6 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "held": held,
         "tell": tell,
         "message": message,
-        "execution": console.execution_or_link(case.execution_arn),
+        "execution": console.link_or_arn(case.execution_arn),
         "wait_seconds": int(wait.total_seconds()),
     }

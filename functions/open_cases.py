@@ -128,11 +128,11 @@ def wake_cases(
     about, the `unknown` that are not settled, it is only seen to that their cases run. A case that
     is younger than the sweep is none of its business, and none is that of a sweep which is TOO_OLD:
     an account that was shut or clean then may be neither now. It never fails: the sweep has a
-    report to write, and the next one wakes them as well. Returns why some were not seen to, or "".
+    report to write, and the next one wakes them as well. Returns why some were not seen to, or "",
+    and somebody is told.
     """
     if datetime.now(UTC) - datetime.fromisoformat(started_at) > TOO_OLD:
-        log.warning("no case is woken by what a sweep of %s has seen", started_at)
-        return ""
+        return words.sweep_is_old(started_at)
     stamp = started_at[:19].replace("-", "").replace(":", "")
     try:
         opened = cases.open_case_ids(table)

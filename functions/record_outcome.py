@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "rung": case.rung + 1,
         "reopened": case.reopened,
         "execution_arn": case.execution_arn,
-        "execution": console.execution_or_link(case.execution_arn),
+        "execution": console.link_or_arn(case.execution_arn),
     }
 
 

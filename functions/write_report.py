@@ -45,7 +45,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         "accounts": sweeps.counts(report["accounts"]),
         "cases_opened": event["cases_opened"],
         "report": files.write_report(report),
-        "execution": console.execution_or_link(event.get("execution_arn", "")),
+        "execution": console.link_or_arn(event.get("execution_arn", "")),
     }
     not_written = write_for_people(files, report, event, listed={each.id for each in accounts})
     return output | {"not_written": not_written} if not_written else output

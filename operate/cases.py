@@ -14,6 +14,7 @@ from operate.stack import CommandError
 from rootsweep import cases
 from rootsweep.accounts import ACCOUNT_ID
 from rootsweep.cases import Case, Outcome
+from rootsweep.console import link_or_arn
 from rootsweep.table import case_key, last_case_key
 from rootsweep.text import plain
 
@@ -74,7 +75,7 @@ def detail(aws: Aws, case_id: str) -> Detail:
     return Detail(Case.from_item(item), item.get("deleted_keys", []))
 
 
-def to_dict(aws: Aws, case: Case) -> dict[str, Any]:
+def to_dict(case: Case) -> dict[str, Any]:
     """A case as `--json` prints it: all but the tokens, and where the console shows it."""
     made = {name: value for name, value in asdict(case).items() if name not in _SECRET}
     return made | {
@@ -83,7 +84,7 @@ def to_dict(aws: Aws, case: Case) -> dict[str, Any]:
         "ladder": [rung.to_dict() for rung in case.ladder],
         "rung": case.rung + 1,
         "first_rung": case.first_rung + 1,
-        "execution": aws.link_to_execution(case.execution_arn),
+        "execution": link_or_arn(case.execution_arn),
     }
 
 
@@ -101,13 +102,13 @@ def show_list(found: list[Case], console: Console) -> None:
     console.print(terminal.table(("Case", "Outcome", "Ends", "Account"), rows))
 
 
-def show(aws: Aws, shown: Detail, console: Console) -> None:
+def show(shown: Detail, console: Console) -> None:
     """One case, with everything that somebody who is asked about it wants to know."""
     case = shown.case
     console.print(Text(f"Case {case.id}: ").append_text(terminal.word(case.outcome)))
     console.print(terminal.pairs(_rows(shown)))
     console.print("Execution", style="bold")
-    console.print(f"  {aws.link_to_execution(case.execution_arn)}", soft_wrap=True)
+    console.print(f"  {link_or_arn(case.execution_arn)}", soft_wrap=True)
 
 
 def _rows(shown: Detail) -> Iterator[tuple[str, Text | str]]:

@@ -33,6 +33,7 @@ from rich.progress import (
 from operate import cases, doctor, reports, sweep, terminal
 from operate.stack import DEFAULT_NAME, Aws, CommandError
 from rootsweep.cases import Outcome
+from rootsweep.console import link_or_arn
 from rootsweep.errors import InvalidSweepInputError
 from rootsweep.root_access import reason
 from rootsweep.sweeps import SweepRequest
@@ -190,7 +191,7 @@ def sweep_command(
         else:
             terminal.printed().print(f"The sweep has started: {execution}", soft_wrap=True)
         return FINE
-    said.print(f"The sweep has started: {aws.link_to_execution(execution)}", soft_wrap=True)
+    said.print(f"The sweep has started: {link_or_arn(execution)}", soft_wrap=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -265,15 +266,13 @@ def cases_command(
             raise click.UsageError("CASE_ID is one case: leave --account and --outcome out.")
         shown = cases.detail(aws, case_id)
         if as_json:
-            terminal.print_json(
-                cases.to_dict(aws, shown.case) | {"deleted_keys": shown.deleted_keys}
-            )
+            terminal.print_json(cases.to_dict(shown.case) | {"deleted_keys": shown.deleted_keys})
         else:
-            cases.show(aws, shown, terminal.printed())
+            cases.show(shown, terminal.printed())
         return FINE
     found = cases.find(aws, account_id=account, outcomes={Outcome(each) for each in outcomes})
     if as_json:
-        terminal.print_json([cases.to_dict(aws, case) for case in found])
+        terminal.print_json([cases.to_dict(case) for case in found])
     elif found:
         cases.show_list(found, terminal.printed())
     else:

@@ -20,6 +20,7 @@ from operate.policies import Verdict
 from rootsweep import escalation, holds
 from rootsweep import sender as senders
 from rootsweep.accounts import AccountState
+from rootsweep.console import link_or_arn
 from rootsweep.text import plain
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ STACK_WORKS = (
     "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
     "UPDATE_ROLLBACK_IN_PROGRESS",
 )
-# They cannot be updated (CloudFormation User Guide, "Stack status codes").
+# There is nothing in them to keep, so they are best deleted (CloudFormation User Guide, "Stack
+# status codes"); tables and buckets stay all the same.
 STACK_ENDS = ("CREATE_FAILED", "DELETE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 # What cannot be seen from the security account.
 STACK_SET_AS_IT_IS = (
@@ -584,8 +586,8 @@ def stack_status(seen: Seen) -> Result | None:
     if status in STACK_ENDS:
         return Result(
             State.BROKEN,
-            f"The stack is {status}: it can only be deleted. Its events say why; then deploy it"
-            " anew (docs/deploy.md, step 5).",
+            f"The stack is {status}. Its events say why; then delete it, and deploy it anew"
+            " (docs/deploy.md, step 5).",
             (events, f"aws cloudformation delete-stack {command}"),
         )
     if status == "UPDATE_ROLLBACK_FAILED":
@@ -698,7 +700,7 @@ def last_sweep(seen: Seen) -> Result | None:
         return Result(
             State.BROKEN,
             f"A sweep has been RUNNING for more than a day, since {stuck['startDate']:%Y-%m-%d}; it"
-            f" takes minutes. Look at {seen.aws.link_to_execution(execution)} where it stands. To"
+            f" takes minutes. Look at {link_or_arn(execution)} where it stands. To"
             " stop it and sweep again, which repeats nothing:",
             (f"aws stepfunctions stop-execution --execution-arn {execution}", _sweep(seen)),
         )

@@ -126,8 +126,3 @@ class Aws:
             StackName=self.stack_name, LogicalResourceId=logical_id
         )
         return str(found["StackResourceDetail"]["PhysicalResourceId"])
-
-    def link_to_execution(self, arn: str) -> str:
-        """Where the console shows an execution."""
-        console = f"https://{self.region}.console.aws.amazon.com/states/home"
-        return f"{console}?region={self.region}#/v2/executions/details/{arn}"

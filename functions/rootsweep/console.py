@@ -25,7 +25,7 @@ def execution_link(execution_arn: str) -> str:
     return f"{console}/states/home?region={region}#/v2/executions/details/{arn}"
 
 
-def execution_or_link(execution_arn: str) -> str:
+def link_or_arn(execution_arn: str) -> str:
     """What an alert says of an execution: where the console shows it, or else its ARN."""
     return execution_link(execution_arn) or execution_arn
 

@@ -124,6 +124,10 @@ def was_settled(state: str) -> str:
     return f"the account was {state} when Rootsweep looked"
 
 
+def sweep_is_old(started_at: str) -> str:
+    return f"the sweep began {started_at}, and what it saw may not be so any more; start another"
+
+
 def account_unread(why: str) -> str:
     return f"the account could not be read: {why}"
 

@@ -14,7 +14,7 @@ from .verdict import DELETIONS_WAIT, MAP_RUN
 from .world import Rule, World, bouncing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 APPROVAL_PAGE = "ApprovalPageFunction"
 DELETE = "DeleteRootKeysFunction"
@@ -418,7 +418,8 @@ class Scenario:
         """Whether the case was last decided by an approval."""
         case = self.world.case(self.story.case_id) if self.story.case_id else {}
         past = case.get("past_decisions", [])
-        return is_approval(case.get("decision") or (past[-1] if past else {}))
+        last = case.get("decision") or (past[-1] if past else {})
+        return bool(last.get("answer") == "APPROVED")
 
     def run(self, steps: Callable[[Scenario], None]) -> Story:
         """Live through it."""
@@ -457,10 +458,6 @@ class Scenario:
         story.dead += self.world.dead_about(self.account)[self._dead_before :]
         self.recover()
         return story
-
-
-def is_approval(decision: Mapping[str, Any]) -> bool:
-    return decision.get("answer") == "APPROVED"
 
 
 def event_of(letter: str) -> Any:

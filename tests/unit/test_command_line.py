@@ -630,7 +630,6 @@ def sweeping(*inputs: str, status: str = "SUCCEEDED", days: float = 0) -> precon
     )
     looked.aws.stack = looked.aws.found
     looked.aws.again = "rootsweep {}".format
-    looked.aws.link_to_execution = "https://console/{}".format
     looked.schedule = {"State": "ENABLED", "ScheduleExpression": "cron(0 6 * * ? *)"}
     looked.last_rows = []
     return looked

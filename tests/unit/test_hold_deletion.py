@@ -67,7 +67,7 @@ def test_what_holds_a_deletion_up_is_in_the_case_and_told(table: Any, held: str)
         "held": held,
         "tell": held == "KillSwitchOn",
         "message": "the switch is 'on'",
-        "execution": console.execution_or_link(case.execution_arn),
+        "execution": console.link_or_arn(case.execution_arn),
         "wait_seconds": 60,
     }
 

@@ -48,7 +48,7 @@ def test_an_outcome_is_recorded_and_told(table: Any) -> None:
         "rung": 1,
         "reopened": 0,
         "execution_arn": case.execution_arn,
-        "execution": console.execution_or_link(case.execution_arn),
+        "execution": console.link_or_arn(case.execution_arn),
     }
     assert cases.load(table, case_id=case.id).outcome == Outcome.REMEDIATED
 

@@ -15,7 +15,7 @@ import log_decisions
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 from botocore.awsrequest import AWSResponse
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from local.faults import Kind
 
@@ -40,6 +40,15 @@ CALLS = (
 )
 # No error of Python: the process is gone.
 Died = type("Died", (BaseException,), {})
+RAISED: dict[Kind, type[BaseException]] = {
+    Kind.THROTTLING: ClientError,
+    Kind.SERVER_ERROR: ClientError,
+    Kind.TIMEOUT: ReadTimeoutError,
+    Kind.TIMEOUT_DONE: ReadTimeoutError,
+    Kind.DROPPED: ConnectionClosedError,
+    Kind.CRASH: Died,
+    Kind.CRASH_DONE: Died,
+}
 
 
 class Fails:
@@ -135,7 +144,7 @@ def test_what_cannot_be_logged_is_raised_and_who_cannot_be_told_holds_up_nothing
     if kind == Kind.SLOW or (service == "events" and kind not in (Kind.CRASH, Kind.CRASH_DONE)):
         assert log_decisions.handler(event, None) == {"appended": 1}
     else:
-        with pytest.raises((Exception, Died)):
+        with pytest.raises(RAISED[kind]):
             log_decisions.handler(event, None)
     least = 2 if service == "events" else 4
     assert fault.hits >= min(least, tried(kind))
@@ -160,7 +169,7 @@ def test_a_decision_that_is_not_delivered_is_raised(fails: Any, kind: Kind) -> N
         if kind == Kind.SLOW:
             deliver_decision.handler(event, None)
         else:
-            with pytest.raises((Exception, Died)):
+            with pytest.raises(RAISED[kind]):
                 deliver_decision.handler(event, None)
     finally:
         client.meta.events.unregister("before-send.sfn.SendTaskSuccess", take)
