@@ -9,7 +9,8 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,6 +20,10 @@ from rootsweep.accounts import SKIPPED_STATES, Account, AccountState
 from rootsweep.calls import CALLS, PATIENT_CALLS
 from rootsweep.errors import CaseEndedError, RootSessionDeniedError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 BUCKET = os.environ["BUCKET"]
 GOVCLOUD = "aws-us-gov"
 GOVCLOUD_EXCEPTION_REASON = os.environ["GOVCLOUD_EXCEPTION_REASON"]
@@ -64,8 +69,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     def look_into(account: Account) -> tuple[dict[str, Any], cases.Case | None]:
         with logs.about(sweep_id=event["sweep_id"], account_id=account.id):
             try:
-                return look_until_it_passes(
-                    account, None if event["detect_only"] else opening, sweep_id=event["sweep_id"]
+                return until_it_passes(
+                    lambda: look_into_account(
+                        account,
+                        None if event["detect_only"] else opening,
+                        sweep_id=event["sweep_id"],
+                    )
                 )
             except Exception as error:  # One account must not cost the others their cases.
                 log.exception("the account has root access keys, but no case")
@@ -148,12 +157,9 @@ def wake_cases(
         with logs.about(case_id=case_id):
             try:
                 if state != AccountState.UNKNOWN:
-                    reason = gone or words.was_settled(str(state))
-                    woken = cases.wake(table, case_id=case_id, account_gone=gone)
-                    log.info("the case was woken: %s (%s)", woken, reason)
-                    see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
+                    until_it_passes(partial(wake_case, case_id, state=state, gone=gone))
                 elif account_id in unknown:
-                    see_that_it_runs(case_id, state=state)
+                    until_it_passes(partial(see_that_it_runs, case_id, state=state))
             except Exception as error:  # One case must not cost the others their end,
                 log.exception("the case was not woken, or not seen to")
                 failed.append(f"{case_id}: {root_access.reason(error)}")
@@ -161,6 +167,14 @@ def wake_cases(
             log.error("the other cases are left to the next sweep")
             break
     return "; ".join(failed)
+
+
+def wake_case(case_id: str, *, state: AccountState | None, gone: str) -> None:
+    """Have a case look again: its account is `gone`, for that reason, or in this `state`."""
+    reason = gone or words.was_settled(str(state))
+    woken = cases.wake(table, case_id=case_id, account_gone=gone)
+    log.info("the case was woken: %s (%s)", woken, reason)
+    see_that_it_runs(case_id, state=state, reason=f"{reason}; ")
 
 
 def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = "") -> None:
@@ -197,16 +211,14 @@ def why_gone(state: str | None) -> str:
     return words.is_shut(state) if state in SKIPPED_STATES else ""
 
 
-def look_until_it_passes(
-    account: Account, opening: Opening | None, *, sweep_id: str
-) -> tuple[dict[str, Any], cases.Case | None]:
-    """`look_into_account`, tried again after what the SDK takes for final, and may yet pass.
+def until_it_passes(do: Callable[[], T]) -> T:
+    """What `do` returns, tried again after what the SDK takes for final, and may yet pass.
 
     So is a meeting with another sweep at the same account, or a denial.
     """
     for attempt in range(1, LOOKS + 1):
         try:
-            return look_into_account(account, opening, sweep_id=sweep_id)
+            return do()
         except ClientError as error:
             tried_again = error.response.get("ResponseMetadata", {}).get("RetryAttempts")
             if attempt == LOOKS or tried_again:

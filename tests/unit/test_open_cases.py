@@ -884,7 +884,9 @@ def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
 
     def down(_table: Any, *, case_id: str, account_gone: str = "") -> bool:
         tried.append((case_id, account_gone))
-        raise an_error("InternalServerError", "UpdateItem")
+        error = an_error("InternalServerError", "UpdateItem")
+        error.response["ResponseMetadata"] = {"RetryAttempts": 9}
+        raise error
 
     monkeypatch.setattr(cases, "wake", down)
 
@@ -893,6 +895,26 @@ def test_an_outage_while_cases_are_woken_does_not_cost_the_sweep_its_report(
     assert len(tried) == open_cases.MOST_FAILED
     assert told.count("UpdateItem: InternalServerError") == open_cases.MOST_FAILED
     assert tried[0][0] in told
+
+
+@pytest.mark.usefixtures("found", "stepfunctions")
+def test_a_denial_that_passes_does_not_keep_a_case_from_being_woken(
+    table: Any, files: SweepFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = a_waiting_case(table, id=CLEAN)
+    files.write_check_results("0", [CheckResult(CLEAN, AccountState.CLEAN)])
+    denials = [an_error("AccessDeniedException", "UpdateItem")]
+    wake = cases.wake
+
+    def denied_once(table: Any, *, case_id: str, account_gone: str = "") -> bool:
+        if denials:
+            raise denials.pop()
+        return wake(table, case_id=case_id, account_gone=account_gone)
+
+    monkeypatch.setattr(cases, "wake", denied_once)
+
+    assert "not_seen_to" not in run()
+    assert cases.load(table, case_id=case.id).woken
 
 
 @pytest.mark.usefixtures("found", "stepfunctions", "files")
