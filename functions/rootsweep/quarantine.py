@@ -127,7 +127,11 @@ def lift_ended(
 def _detach(organizations: OrganizationsClient, policy_id: str, account_id: str) -> None:
     errors = organizations.exceptions
     # Somebody else has done it, or the account has left the organization.
-    with contextlib.suppress(errors.PolicyNotAttachedException, errors.TargetNotFoundException):
+    with contextlib.suppress(
+        errors.PolicyNotAttachedException,
+        errors.PolicyNotFoundException,
+        errors.TargetNotFoundException,
+    ):
         organizations.detach_policy(PolicyId=policy_id, TargetId=account_id)
 
 
@@ -170,10 +174,14 @@ def _create(organizations: OrganizationsClient, name: str) -> str:
 
 def _targets(organizations: OrganizationsClient, policy_id: str) -> set[str]:
     pages = organizations.get_paginator("list_targets_for_policy").paginate(PolicyId=policy_id)
-    return {target["TargetId"] for page in pages for target in page["Targets"]}
+    try:
+        return {target["TargetId"] for page in pages for target in page["Targets"]}
+    except organizations.exceptions.PolicyNotFoundException:
+        return set()  # Somebody else has just deleted it, for it was attached to nothing.
 
 
 def _delete(organizations: OrganizationsClient, policy_id: str) -> None:
+    errors = organizations.exceptions
     # If another account came into quarantine this very moment, it is still needed.
-    with contextlib.suppress(organizations.exceptions.PolicyInUseException):
+    with contextlib.suppress(errors.PolicyInUseException, errors.PolicyNotFoundException):
         organizations.delete_policy(PolicyId=policy_id)

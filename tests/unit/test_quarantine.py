@@ -286,6 +286,20 @@ def test_a_root_user_that_is_blocked_stays_known_when_aws_refuses_the_next_attem
 # -- the end of the block -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("operation", ["list_targets_for_policy", "detach_policy", "delete_policy"])
+def test_of_two_that_lift_at_the_same_moment_none_fails(
+    table: Any, organizations: ServiceControlPolicies, operation: str
+) -> None:
+    ended(table, in_quarantine(organizations, table))
+    organizations.before[operation] = lambda: lift(organizations, table)
+
+    lift(organizations, table)
+
+    assert organizations.blocked() == set()
+    assert quarantines(table) == {}
+    assert organizations.named(POLICY) == []
+
+
 @pytest.mark.parametrize("outcome", [o for o in Outcome if not o.startswith("AWAITING")])
 def test_however_a_case_ends_the_block_ends_and_the_policy_goes_with_the_last(
     table: Any, organizations: ServiceControlPolicies, outcome: Outcome
