@@ -669,6 +669,27 @@ def test_every_function_that_an_event_invokes_keeps_what_it_failed_at() -> None:
         assert destination["Destination"] == {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]}
 
 
+def test_every_function_behind_a_stream_keeps_what_it_failed_at() -> None:
+    kept = {
+        name: source["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+        for name, properties in functions().items()
+        for source in properties.get("Events", {}).values()
+        if source["Type"] == "DynamoDB"
+    }
+    assert kept == {
+        "deliver_decision": {"Fn::GetAtt": ["UndeliveredDecisionsQueue", "Arn"]},
+        "lift_ended_quarantines": {"Fn::GetAtt": ["UnhandledEventsQueue", "Arn"]},
+        "log_decisions": {"Fn::GetAtt": ["UnloggedDecisionsQueue", "Arn"]},
+    }
+    watched = {
+        dimension["Value"]["Fn::GetAtt"][0]
+        for alarm in alarms().values()
+        for dimension in alarm.get("Dimensions", [])
+        if "Fn::GetAtt" in dimension["Value"]
+    }
+    assert watched.issuperset(queue["Fn::GetAtt"][0] for queue in kept.values())
+
+
 def test_every_event_that_cannot_be_delivered_is_kept() -> None:
     for id, rule in resources("AWS::Events::Rule").items():
         for target in rule["Targets"]:
