@@ -40,8 +40,8 @@ fuzz: .venv/ready ## Send 10,000 generated requests to the approval page; `make 
 year: .venv/ready ## Live through SEEDS=200 simulated years of daily sweeps, or through the one of SEED=17; `make test` through three
 	@$(if $(SEED),YEAR_SEED=$(SEED),YEAR_SEEDS=$(SEEDS)) python -m pytest tests/year/test_year.py
 
-faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: a part of it; AGAIN=1: not what held the last time
-	@python -m tests.faults $(if $(QUICK),--quick) $(if $(AGAIN),--again)
+faults: .venv/ready ## Let every call to AWS fail in every way, tell 1,000 stories, take out each safeguard; QUICK=1: the part that `make test` runs; AGAIN=1: not what held the last time
+	@python -m $(if $(QUICK),pytest tests/faults,tests.faults $(if $(AGAIN),--again))
 
 soak: .venv/ready ## SWEEPS=1000 sweeps, two cases each, over one stack: does anything grow?
 	@python -m tests.faults.soak $(SWEEPS)

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import threading
@@ -133,7 +134,8 @@ STATE_MACHINE = "StateMachine"
 class Rule:
     """Which calls fail, and how. Without `times` for ever; `about` are texts in event or call.
 
-    The first `after` of them pass.
+    `*` stands for all functions, but not StateMachine, or for all operations. The first `after` of
+    the calls pass, and of the others a `share` fails: `seed` says which.
     """
 
     function: str
@@ -142,6 +144,8 @@ class Rule:
     about: list[str] = field(default_factory=list)
     times: int | None = None
     after: int = 0
+    share: float = 1.0
+    seed: int = 0
     passed: int = 0
     hits: int = 0
 
@@ -151,6 +155,25 @@ class Rule:
         rule = cls(**given)
         rule.kind = Kind(rule.kind)
         return rule
+
+    def is_about(self, function: str, operation: str, about: str) -> bool:
+        """Whether it is about this call, and not over yet."""
+        return (
+            (self.function == function or (self.function == "*" and function != STATE_MACHINE))
+            and self.operation in ("*", operation)
+            and all(text in about for text in self.about)
+            and (self.times is None or self.hits < self.times)
+        )
+
+    def hit_next(self) -> bool:
+        """Count a call that it is about; whether that one fails."""
+        number = self.passed + self.hits
+        is_hit = number >= self.after and (
+            random.Random(f"{self.seed}/{number}").random() < self.share
+        )
+        self.hits += is_hit
+        self.passed += not is_hit
+        return is_hit
 
 
 @dataclass
@@ -202,15 +225,7 @@ class Faults:
             name = ids[0] if ids else function
             self._calls[name, operation] += 1
             for rule in self._rules:
-                if (
-                    (rule.function, rule.operation) == (name, operation)
-                    and all(text in about for text in rule.about)
-                    and (rule.times is None or rule.hits < rule.times)
-                ):
-                    if rule.passed < rule.after:
-                        rule.passed += 1
-                        continue
-                    rule.hits += 1
+                if rule.is_about(name, operation, about) and rule.hit_next():
                     return rule.kind
         return None
 

@@ -176,6 +176,19 @@ def test_a_rule_can_let_the_first_calls_pass(stack: Aws) -> None:
     assert [call(stack)[0] != "" for _ in range(3)] == [False, True, False]
 
 
+def test_a_rule_can_hit_a_share_of_all_calls_the_same_ones_for_the_same_seed(stack: Aws) -> None:
+    def hits(seed: int) -> list[bool]:
+        control(stack, "DELETE")
+        fail(stack, "access_denied", "*", share=0.5, seed=seed)
+        operations = ("dynamodb:PutItem", "iam:ListRoles") * 6
+        return [call(stack, operation)[0] != "" for operation in operations]
+
+    found = hits(1)
+    assert 2 < sum(found) < 10
+    assert hits(1) == found
+    assert hits(2) != found
+
+
 def test_rules_end_all_together_or_by_what_they_are_about(stack: Aws) -> None:
     fail(stack, "throttling", about=["one"])
     fail(stack, "throttling", about=["other"])

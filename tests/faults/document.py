@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from local.faults import Kind
@@ -11,12 +12,14 @@ from .verdict import (
     ASKED_AGAIN,
     BY_HAND,
     DEAD_LETTER,
+    EXECUTION_FAILED,
     HELD,
     REFUSED,
     SAME,
     STAYS_BLOCKED,
     UNWARNED,
     WAITS,
+    WOKEN_LATE,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ SIGNS = {
     ASKED_AGAIN: "A",
     BY_HAND: "H",
     HELD: "K",
+    WOKEN_LATE: "N",
+    EXECUTION_FAILED: "X",
 }
 
 
@@ -50,6 +55,8 @@ def table(labels: Mapping[Cell, str]) -> str:
     then of one that stayed."""
     rows: dict[tuple[str, str, str, int], dict[Kind, list[str]]] = {}
     for cell, label in sorted(labels.items(), key=lambda each: str(each[0])):
+        if cell.is_storm:
+            continue
         row = rows.setdefault((cell.function, cell.operation, cell.about, cell.after), {})
         fields = row.setdefault(cell.kind, ["·", "·"])
         fields[cell.is_permanent] = SIGNS.get(label, label)
@@ -67,6 +74,21 @@ def table(labels: Mapping[Cell, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def storms(labels: Mapping[Cell, str]) -> str:
+    """A row for each kind of fault, and how many storms of it came to what."""
+    rows: dict[Kind, Counter[str]] = {}
+    for cell, label in labels.items():
+        if cell.is_storm:
+            rows.setdefault(cell.kind, Counter())[SIGNS.get(label, label)] += 1
+    signs = sorted({sign for found in rows.values() for sign in found})
+    lines = [f"| Fault | {' | '.join(signs)} |", f"| --- |{' --- |' * len(signs)}"]
+    for kind in Kind:
+        if kind in rows:
+            counts = " | ".join(str(rows[kind][sign] or "") for sign in signs)
+            lines.append(f"| {kind.replace('_', ' ')} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
 def write(
     labels: Mapping[Cell, str],
     *,
@@ -76,7 +98,9 @@ def write(
     mutants: Sequence[tuple[Mutant, str]],
 ) -> None:
     """The latest results, on the deployed stack and `in_process`."""
-    share = len(labels) / (len(labels) + len(in_process))
+    storm_count = sum(cell.is_storm for cell in labels)
+    cells = len(labels) - storm_count
+    share = cells / (cells + len(in_process))
     mutant_rows = [
         f"| {mutant.safeguard} | `{mutant.file.rpartition('/')[2]}` | `{test or 'none'}` |"
         for mutant, test in mutants
@@ -84,10 +108,16 @@ def write(
     text = f"""
 ## The matrix
 
-{len(labels)} cells on the deployed stack, of which {wrong} do not hold: {share:.1%} of all. \
-{len(in_process)} in process.
+{cells} cells on the deployed stacks, {share:.1%} of all; {len(in_process)} in process. Of all of \
+these, and of the storms, {wrong} do not hold.
 
 {table({**labels, **in_process})}
+## Storms
+
+{storm_count} accounts, of whose calls one in ten fails, whatever it is; the seed of each storm \
+says which.
+
+{storms(labels)}
 ## Stories
 
 {stories} stories of up to 25 steps, against the same watch as the simulated years: none broke a \

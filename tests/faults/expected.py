@@ -10,22 +10,30 @@ from typing import TYPE_CHECKING
 
 from local.faults import STATE_MACHINE, Kind
 
+from .scenarios import NEXT_PART
 from .verdict import (
     ASKED_AGAIN,
     BY_HAND,
     DEAD_LETTER,
+    DEATHS,
+    EXECUTION_FAILED,
     HELD,
     REFUSED,
     SAME,
     STAYS_BLOCKED,
     UNWARNED,
     WAITS,
+    WOKEN_LATE,
 )
 
 if TYPE_CHECKING:
     from .matrix import Cell
 
 SWEEP_FAILED = "sweep FAILED"
+# In a storm all may go well; if not, whatever fails is said.
+ANYTHING = " or ".join(
+    (*(SAME, REFUSED, SWEEP_FAILED, "UNKNOWN", "FAILED", "AWAITING_APPROVAL"), BY_HAND, HELD)
+)
 BY_FUNCTION = {
     "ApprovalPage": REFUSED,
     "CheckAccounts": "UNKNOWN",
@@ -43,6 +51,11 @@ BY_FUNCTION = {
     "WriteFindings": DEAD_LETTER,
     "WriteReport": SWEEP_FAILED,
 }
+# Where it depends on what the call is for; not if the function is killed.
+BY_SCENARIO = {
+    ("moved", "OpenCases", "dynamodb:UpdateItem"): "UNKNOWN",
+    ("woken", "OpenCases", "dynamodb:UpdateItem"): WOKEN_LATE,
+}
 # Where a function gets over a call that fails; not if it is killed.
 BY_OPERATION = {
     # Detached already; a policy without targets is deleted by the next sweep.
@@ -51,6 +64,8 @@ BY_OPERATION = {
     # An account that cannot be read is not taken for one whose keys are gone.
     ("CheckManualRemoval", "iam:GetAccountSummary"): WAITS,
     ("CheckManualRemoval", "sts:AssumeRole"): WAITS,
+    ("CheckManualRemoval", "sts:AssumeRoot"): WAITS,
+    ("CheckManualRemoval", "dynamodb:PutItem"): WAITS,
     # Nobody can tell whether the kill switch is on, so it is taken for on.
     ("DeleteRootKeys", "ssm:GetParameter"): HELD,
     # What says that the kill switch has changed; without it somebody is told once a day.
@@ -93,14 +108,20 @@ IF_DENIED_ONCE = {
 }
 # Where an answer without its fields looks as if there were nothing, an account is never CLEAN.
 JOINS = ("OpenCases", "WriteReport")
-DEATHS = (Kind.CRASH, Kind.CRASH_DONE)
 # The work is done, or what is missing in the answer is not missed.
 NO_ANSWER = (Kind.MALFORMED, Kind.EMPTY)
 DONE = (*NO_ANSWER, Kind.TIMEOUT_DONE, Kind.CRASH_DONE)
 
 
+def expected_without(cell: Cell) -> str:
+    """What should come of a life of this cell in which nothing failed."""
+    return _of_one_that_passes(cell.function.removesuffix("Function"), may_be_unknown=False)
+
+
 def expected(cell: Cell) -> str:
     """What should come of it; several, if it depends on the moment, with `or` between them."""
+    if cell.is_storm:
+        return ANYTHING
     name = cell.function.removesuffix("Function")
     call = name, cell.operation
     if (
@@ -123,15 +144,23 @@ def expected(cell: Cell) -> str:
         return SAME
     if name == STATE_MACHINE:
         return _of_a_task(cell)
-    found = "" if cell.kind in DEATHS else BY_OPERATION.get(call, "")
+    known = BY_SCENARIO.get((cell.scenario, *call)) or BY_OPERATION.get(call, "")
+    found = "" if cell.kind in DEATHS else known
+    if call == ("RecordOutcome", "dynamodb:UpdateItem"):
+        found = EXECUTION_FAILED  # The outcome is in the table, but the canary goes on as before.
     found = found or BY_FUNCTION.get(name, "FAILED")
     may_be_same = cell.kind in NO_ANSWER or (not cell.is_read and cell.kind in DONE)
     # A key that is deleted is found to be gone, whether or not that could be noted.
     may_be_same = may_be_same or cell.after > 0
+    # The table says already that nobody is blocked where the function comes a second time.
+    may_be_same = may_be_same or call == ("QuarantineRootUser", "dynamodb:DeleteItem")
     # Where it is called in another scenario than its own, there is nobody to warn.
     # And the sweeps of other accounts, which go on beside it, lift what is to be lifted.
     if may_be_same or name in ("WarnExceptionOwners", "LiftEndedQuarantines"):
         found = f"{found} or {SAME}"
+    if name == "LiftEndedQuarantines":
+        # Or behind a stream that another cell holds up.
+        found = f"{found} or {STAYS_BLOCKED}"
     return f"{found} or UNKNOWN" if cell.kind in NO_ANSWER and name in JOINS else found
 
 
@@ -145,6 +174,9 @@ def _of_one_that_passes(name: str, *, may_be_unknown: bool) -> str:
     if name == "LiftEndedQuarantines":
         # Behind a stream that another cell holds up.
         return f"{SAME} or {STAYS_BLOCKED}"
+    if name == "RecordBounce":
+        # Done twice, it has the case look twice whom to ask; who answers meanwhile is told so.
+        return f"{SAME} or {REFUSED}"
     return f"{SAME} or UNKNOWN" if may_be_unknown and name in JOINS else SAME
 
 
@@ -157,5 +189,7 @@ def _of_a_task(cell: Cell) -> str:
         return "FAILED"  # Recorded by the rule for executions that died.
     if name == "LiftEndedQuarantines":
         return SAME  # The stream does it.
+    if name == NEXT_PART:
+        return SWEEP_FAILED
     found = BY_FUNCTION.get(name, "FAILED")
     return f"{found} or {SAME}" if name == "WarnExceptionOwners" else found

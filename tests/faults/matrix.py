@@ -20,11 +20,12 @@ from local.faults import STATE_MACHINE, Kind
 from local.organization import load
 from tests.contract.shipped import invocations
 
-from .scenarios import SCENARIOS, Rule, Story, live
-from .world import ORGANIZATION, PARAMETERS, World
+from .scenarios import NEXT_PART, NOBODY, OTHER_SCENARIOS, SCENARIOS, Rule, Story, live
+from .verdict import DEATHS
+from .world import ORGANIZATION, OTHER_ORGANIZATION, OTHER_PARAMETERS, PARAMETERS, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 # So many cells at once: most of them wait for an answer that does not come.
 CELLS_AT_ONCE = 40
@@ -45,6 +46,13 @@ TIMES_OF_PATIENT: dict[Any, int] = {
 }
 # The same call again, for something else: of the intent to delete, then of what was deleted.
 LATER_CALLS = {("DeleteRootKeysFunction", "dynamodb:UpdateItem"): 1}
+# Where one operation is called for different things, what is in the call that is meant.
+MEANT = {
+    ("moved", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET parents",
+    ("woken", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
+    ("in root sessions", "DeleteRootKeysFunction", "dynamodb:GetItem"): "CANARY",
+    ("in root sessions", "DeleteRootKeysFunction", "dynamodb:UpdateItem"): "CANARY",
+}
 READS = ("Get", "List", "Query", "Describe", "BatchGet")
 # Fails after all that the client tries, or costs a new process each time.
 SLOW_FOR_EVER = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.TIMEOUT_DONE)
@@ -61,8 +69,17 @@ OF_ALL_ACCOUNTS = tuple(
 OF_A_TASK = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.TIMEOUT)
 
 
+# Of all calls about an account, this part fails in a storm.
+SHARE = 0.1
+STORMS = 8
+ANY = "*"
+
+
 class Cell(NamedTuple):
-    """One operation of a function that fails in one way, in the scenario that has it."""
+    """One operation of a function that fails in one way, in the scenario that has it.
+
+    Or a storm: ANY operation fails now and then, and `after` is the seed that says when.
+    """
 
     scenario: str
     function: str
@@ -79,12 +96,18 @@ class Cell(NamedTuple):
         return self.operation.partition(":")[2].startswith(READS)
 
     @property
+    def is_storm(self) -> bool:
+        return self.function == ANY
+
+    @property
     def is_deployed(self) -> bool:
         """Whether it is tried on the deployed stack."""
         return not (self.function in STREAMS and self.is_permanent and self.kind in SLOW_FOR_EVER)
 
     @property
     def rule(self) -> Rule:
+        if self.is_storm:
+            return Rule(ANY, ANY, self.kind, share=SHARE, seed=self.after)
         about = (self.about,) if self.about else ()
         # A task of a state machine has no client that tries again.
         # Nor is there one for a file that breaks off while it is read.
@@ -95,33 +118,48 @@ class Cell(NamedTuple):
         return Rule(self.function, self.operation, self.kind, about, times, self.after)
 
     def __str__(self) -> str:
+        if self.is_storm:
+            return f"storm {self.after} {self.kind}"
         how = "for ever" if self.is_permanent else "at first"
         call = f" call {self.after + 1}" if self.after else ""
         return f"{self.function} {self.operation}{call} {self.about} {self.kind} {how}"
 
 
-def cells_of(calls: dict[str, dict[str, list[str]]]) -> list[Cell]:
-    """All cells for what each scenario calls: scenario -> function -> operations."""
-    found: dict[tuple[str, str, str], str] = {}
-    for scenario in SCENARIOS:
-        for function, operations in calls[scenario].items():
+Call = tuple[str, str, str]
+
+
+def cells_of(
+    calls: Mapping[str, Mapping[str, Mapping[str, int]]], known: Collection[Call] = ()
+) -> list[Cell]:
+    """All cells for what each scenario calls: scenario -> function -> operation -> how often.
+
+    But for those calls that are `known`: function, operation and what it is about.
+    """
+    found: dict[Call, str] = {}
+    for scenario, functions in calls.items():
+        for function, operations in functions.items():
             for operation in operations:
                 if function != STATE_MACHINE:
-                    found.setdefault((function, operation, ""), scenario)
-                elif operation == "sns:publish":
+                    about = MEANT.get((scenario, function, operation), "")
+                    found.setdefault((function, operation, about), scenario)
+                elif operation == "sns:publish" and scenario in SUBJECTS:
                     found.setdefault((function, operation, SUBJECTS[scenario]), scenario)
-        for function in calls[scenario]:
-            if function in TASKS:
-                found.setdefault((STATE_MACHINE, "lambda:invoke", function), scenario)
-    return [
-        cell
-        for (function, operation, about), scenario in sorted(found.items())
-        for kind, is_permanent in itertools.product(Kind, (False, True))
-        for after in range(1 + LATER_CALLS.get((function, operation), 0))
-        if _means_something(
-            cell := Cell(scenario, function, operation, kind, is_permanent, about, after)
-        )
-    ]
+        for function in TASKS.intersection(functions):
+            found.setdefault((STATE_MACHINE, "lambda:invoke", function), scenario)
+        if scenario == "in parts":
+            found.setdefault((STATE_MACHINE, "lambda:invoke", NEXT_PART), scenario)
+    cells = []
+    for (function, operation, about), scenario in sorted(found.items()):
+        if (function, operation, about) in known:
+            continue
+        for kind, is_permanent in itertools.product(Kind, (False, True)):
+            first = Cell(scenario, function, operation, kind, is_permanent, about)
+            later = LATER_CALLS.get((function, operation), 0) if not about else 0
+            if kind in DEATHS and not is_permanent and function != STATE_MACHINE and not about:
+                # A function is killed at each of its calls.
+                later = max(later, calls[scenario][function][operation] - 1)
+            cells += [first._replace(after=after) for after in range(1 + later)]
+    return [cell for cell in cells if _means_something(cell)]
 
 
 # What the tasks tell in each scenario.
@@ -130,10 +168,17 @@ SUBJECTS = {
     "fail": "Rootsweep case",
     "undone": "Rootsweep could not do everything in a sweep",
     "unknown": "Rootsweep could not check every account",
+    "nobody": NOBODY,
 }
 # Whatever a state invokes, and waits for.
 TASKS = {id for _, _, _, id in invocations()}
 WAITS = {id for *_, state, id in invocations() if "waitForTaskToken" in state["Resource"]}
+
+
+def storms() -> list[Cell]:
+    """Of each kind of fault some storms."""
+    seeds = range(STORMS)
+    return [Cell("approve", ANY, ANY, kind, False, after=seed) for kind in Kind for seed in seeds]
 
 
 def _means_something(cell: Cell) -> bool:
@@ -144,8 +189,20 @@ def _means_something(cell: Cell) -> bool:
     return not (cell.is_read and cell.kind in (Kind.TIMEOUT_DONE, Kind.CRASH_DONE))
 
 
+class Settings(NamedTuple):
+    """A stack: its organization and parameters, and which scenarios are for it."""
+
+    organization: Mapping[str, Any]
+    parameters: Mapping[str, str]
+    scenarios: Collection[str]
+
+
+USUAL = Settings(ORGANIZATION, PARAMETERS, SCENARIOS)
+OTHER = Settings(OTHER_ORGANIZATION, OTHER_PARAMETERS, OTHER_SCENARIOS)
+
+
 @contextmanager
-def deployed() -> Iterator[World]:
+def deployed(settings: Settings = USUAL) -> Iterator[World]:
     """The stack on an embedded AWS with room for many functions that wait for nothing."""
     before = dict(os.environ)
     os.environ.update(
@@ -156,12 +213,13 @@ def deployed() -> Iterator[World]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "organization.yaml"
-            file.write_text(yaml.safe_dump(ORGANIZATION))
+            file.write_text(yaml.safe_dump(settings.organization))
             aws = stack.EmbeddedAws(port=stack.free_port(), organization=file)
             try:
                 stack.build()
                 aws.wait_until_ready()
-                world = World(stack.deploy(aws, load(file), PARAMETERS), pid=aws.pid)
+                made = stack.deploy(aws, load(file), settings.parameters)
+                world = World(made, pid=aws.pid)
                 yield world
                 world.close()
             finally:
@@ -172,31 +230,33 @@ def deployed() -> Iterator[World]:
 
 
 class Base(NamedTuple):
-    """How each scenario goes without faults, and what is called in it."""
+    """How each scenario goes without faults, and what is called in it, how often."""
 
     stories: dict[str, Story]
-    calls: dict[str, dict[str, list[str]]]
+    calls: dict[str, dict[str, dict[str, int]]]
 
 
-def without_faults(world: World) -> Base:
+def without_faults(world: World, scenarios: Collection[str]) -> Base:
     """Live through each scenario once."""
     stories, calls = {}, {}
     before: dict[str, dict[str, int]] = world.faults()["calls"]
-    for name in SCENARIOS:
+    for name in scenarios:
         stories[name] = live(world, name)
         time.sleep(SETTLING_SECONDS)
         after = world.faults()["calls"]
         calls[name] = {
-            function: [
-                operation
-                for operation, count in operations.items()
-                if count > before.get(function, {}).get(operation, 0)
-            ]
+            function: more
             for function, operations in after.items()
+            if (more := _more(operations, before.get(function, {})))
         }
-        calls[name] = {function: each for function, each in calls[name].items() if each}
         before = after
     return Base(stories, calls)
+
+
+def _more(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """How often each operation was called since."""
+    counts = {name: count - before.get(name, 0) for name, count in after.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Pool(NamedTuple):
@@ -212,9 +272,11 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     What fails for ever behind a stream holds it up for what fails there at first too, of the kill
     switch somebody is told once, and the policy of the quarantines is that of all accounts.
     """
-    others, holds, streams, policy, findings = [], [], [], [], []
+    others, holds, streams, policy, findings, whole = [], [], [], [], [], []
     for cell in cells:
-        if cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
+        if cell.scenario == "in parts":
+            whole.append(cell)
+        elif cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
             policy.append(cell)
         elif cell.function == FINDINGS:
             findings.append(cell)
@@ -227,7 +289,8 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     # Those that wait for long come in a row of functions; mixed, they wait beside each other.
     random.Random("faults").shuffle(others)
     beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)]
-    return [beside, [Pool(policy, 1)], [Pool(findings, FINDINGS_AT_ONCE)]]
+    alone = [[Pool(policy, 1)], [Pool(whole, 1)], [Pool(findings, FINDINGS_AT_ONCE)]]
+    return [beside, *alone]
 
 
 def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], None]) -> None:
@@ -253,6 +316,8 @@ def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], Non
                 pass
 
     for beside in pools(cells):
+        if not any(pool.cells for pool in beside):
+            continue
         world.follow_with_findings(any(cell.function == FINDINGS for cell in beside[0].cells))
         with ThreadPoolExecutor(max_workers=len(beside)) as executor:
             for _ in executor.map(all_of, beside):

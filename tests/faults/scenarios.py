@@ -21,8 +21,14 @@ DELETE = "DeleteRootKeysFunction"
 BOUNCE = "RecordBounceFunction"
 LIFT = "LiftEndedQuarantinesFunction"
 FINDINGS = "WriteFindingsFunction"
+LIST = "ListAccountsFunction"
+EXPLAIN = "ExplainRootSessionFunction"
+NOBODY = "Rootsweep knows nobody to ask about an account"
+# The second part of a list is asked for by this.
+NEXT_PART = "next_token"
 LATER_IN_A_SWEEP = {
     LIFT,
+    NEXT_PART,
     "OpenCasesFunction",
     "WarnExceptionOwnersFunction",
     "WriteReportFunction",
@@ -81,6 +87,9 @@ class Story:
     held: bool = False
     waited: bool = False
     warned_late: bool = False
+    woken_late: bool = False
+    # Whether somebody was told about a root session of somebody else, where there was one.
+    told_of_stranger: bool = True
     asked_again: bool = False
     trouble: str = ""
 
@@ -93,6 +102,8 @@ class Scenario:
         self.account = account
         self.rules = list(rules)
         self.story = Story(account)
+        # Whether its sweeps are of the whole organization.
+        self.is_whole = False
         self._arns: list[str] = []
         self._sweep_id = ""
         self._rules_of_the_sweep: list[Rule] = []
@@ -112,9 +123,10 @@ class Scenario:
             if (functions and rule.function not in functions) or rule.function in but:
                 continue
             name = rule.about[0] if rule.function == STATE_MACHINE else rule.function
-            if name in LATER_IN_A_SWEEP:
+            is_later = name in LATER_IN_A_SWEEP or (self.is_whole and name == LIST)
+            if is_later:
                 self._rules_of_the_sweep.append(rule)
-            if name not in LATER_IN_A_SWEEP or name == LIFT:
+            if not is_later or name == LIFT:
                 self._add(rule, about or self.account)
 
     def have_fail_in_sweep(self, rule: Rule) -> None:
@@ -155,7 +167,7 @@ class Scenario:
             self._add(rule, about)
         self._rules_of_the_sweep.clear()
         self._arns.append(arn)
-        ended = self.world.sweep(arn, self.account)
+        ended = self.world.sweep(arn, *([] if self.is_whole else [self.account]))
         self.story.sweep = ended["status"]
         self.story.sweep_cause = f"{ended.get('error', '')}: {ended.get('cause', '')}"
         if ended["status"] != "SUCCEEDED":
@@ -170,13 +182,13 @@ class Scenario:
         self.story.case_id = case.get("id", "") or self.story.case_id
         return True
 
-    def redrive_sweep(self, state: str) -> None:
+    def redrive_sweep(self, state: str, *, goes_on: bool = False) -> None:
         """A sweep that failed goes on when nothing fails any more. `state` is the account's."""
         self.recover()
         row = self.world.row(self.world.redrive(self._arns[-1]), self.account)
         if (row["state"], bool(row["case"])) != (state, state == "ROOT_KEYS"):
             raise AssertionError(f"the sweep that was redriven says {row}")
-        if case := row["case"]:
+        if (case := row["case"]) and not goes_on:
             # What is still under way would get into the way of the next story of the account.
             self.world.until(self._mails, "the mail about the case of the redriven sweep")
             self.world.stop(case["id"])
@@ -390,6 +402,42 @@ class Scenario:
         self.recover()
         return True
 
+    def looks_again(self) -> None:
+        """The case is told that its keys are gone, by this sweep or by the next one."""
+        case = self.world.case(self.story.case_id)
+        is_told = case.get("woken") or not case.get("task_token") or case.get("ended_at")
+        if not is_told:
+            self.story.woken_late = True
+            self.recover()
+            self.world.sweep(self.world.name_sweep()[0], self.account)
+
+    def until_it_waits(self) -> None:
+        """The case waits for an answer, or has ended."""
+        self.world.until(
+            lambda: self.world.case(self.story.case_id).get("task_token") or self.is_over(),
+            "the wait for somebody",
+        )
+
+    def is_in(self, unit: str) -> bool:
+        """Whether the case knows that its account is in a unit."""
+        return unit in self.world.case(self.story.case_id).get("parents", [])
+
+    def tells_of_stranger(self, key: str) -> None:
+        """Somebody is told of a root session, at once or when its dead letter is put back."""
+        self.story.told_of_stranger = False
+
+        def letters() -> list[str]:
+            return [each for each in self.world.dead_about(self.account) if key in each]
+
+        self.world.until(
+            lambda: self.world.told_about(key) or letters(), "an alert, or a dead letter"
+        )
+        if (found := letters()) and not self.world.told_about(key):
+            self.recover()
+            self.world.invoke(EXPLAIN, event_of(found[0]))
+        self.world.until(lambda: self.world.told_about(key), "an alert", TELL_SECONDS)
+        self.story.told_of_stranger = True
+
     def is_warned(self) -> None:
         """Whoever has not been warned is warned by a later sweep."""
         if self._mails() < MAILS_OF_AN_EXCEPTION:
@@ -537,6 +585,92 @@ def quarantine(here: Scenario) -> None:
             raise AssertionError("the root user stays blocked")
 
 
+def refused(here: Scenario) -> None:
+    """The root user cannot be blocked first, as its approvers want, so they are asked again."""
+    here.world.fail(
+        Rule(
+            "QuarantineRootUserFunction",
+            "organizations:AttachPolicy",
+            "access_denied",
+            (here.account,),
+        )
+    )
+    quarantine(here)
+    here.world.until(
+        lambda: not here.world.is_noted_as_blocked(here.account),
+        "the end of the note of a block that AWS refused",
+        LATER_SECONDS,
+    )
+
+
+def moved(here: Scenario) -> None:
+    """The account moves to another unit while people are asked, and a sweep finds it there."""
+    if not here.sweep() or not (link := here.mail()):
+        raise AssertionError("nobody was asked before anything failed")
+    with here.world.moved(here.account) as unit:
+        here.fail()
+        if not here.sweep():
+            here.redrive_sweep("ROOT_KEYS", goes_on=True)
+        if here.story.row != "UNKNOWN" and not here.is_in(unit):
+            raise AssertionError("the case is not where its account is")
+        here.answer(link, "approve")
+        here.end()
+
+
+def woken(here: Scenario) -> None:
+    """The keys are gone before anybody answers, and a sweep has the case look again."""
+    if not here.sweep() or not here.mail():
+        raise AssertionError("nobody was asked before anything failed")
+    here.world.remove_keys(here.account)
+    here.fail()
+    if not here.sweep():
+        here.redrive_sweep("CLEAN")
+    here.looks_again()
+    here.end()
+
+
+def nobody(here: Scenario) -> None:
+    """Nobody answers for the account, and whoever is told of it sees that the keys go."""
+    here.fail()
+    if not here.sweep():
+        here.redrive_sweep("ROOT_KEYS")
+    elif here.story.case_id:
+        here.until_it_waits()
+        here.world.remove_keys(here.account)
+        here.sweep()
+        here.looks_again()
+        here.end()
+
+
+def denied_late(here: Scenario) -> None:
+    """AWS lets no root session delete what one could read, so the owner removes the key."""
+    here.world.fail(Rule(DELETE, "sts:AssumeRoot", "access_denied", (here.account,)))
+    approve(here)
+
+
+def denied(here: Scenario) -> None:
+    """AWS lets no root session read the keys, so the owner removes them."""
+    here.world.fail(
+        Rule("GatherEvidenceFunction", "sts:AssumeRoot", "access_denied", (here.account,))
+    )
+    by_hand(here)
+
+
+def stranger(here: Scenario) -> None:
+    """Somebody opens a root session that is none of Rootsweep's, beside a case."""
+    here.fail()
+    key = here.world.open_root_session(here.account)
+    approve(here)
+    here.tells_of_stranger(key)
+
+
+def in_parts(here: Scenario) -> None:
+    """A sweep of the whole organization, which is listed in parts."""
+    here.world.remove_all_keys_but_of(here.account)
+    here.is_whole = True
+    approve(here)
+
+
 def by_hand(here: Scenario) -> None:
     """AWS lets no root session in, so the owner removes the key."""
     here.fail()
@@ -593,10 +727,25 @@ SCENARIOS: dict[str, Callable[[Scenario], None]] = {
     "fail": fail,
     "undone": undone,
     "unknown": unknown,
+    "refused": refused,
+    "moved": moved,
+    "woken": woken,
+    "denied late": denied_late,
+    "stranger": stranger,
 }
+# On a stack with other parameters.
+OTHER_SCENARIOS: dict[str, Callable[[Scenario], None]] = {
+    "in root sessions": approve,
+    "denied": denied,
+    "nobody": nobody,
+    "in parts": in_parts,
+}
+# Those that need an account which is special in its organization.
+SPECIAL = ("by hand", "nobody")
 
 
 def live(world: World, name: str, rules: Iterable[Rule] = ()) -> Story:
     """Live through a scenario with an account of its own."""
-    with world.account(is_denied=name == "by hand") as account:
-        return Scenario(world, account, rules).run(SCENARIOS[name])
+    steps = {**SCENARIOS, **OTHER_SCENARIOS}[name]
+    with world.account(is_special=name in SPECIAL) as account:
+        return Scenario(world, account, rules).run(steps)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from . import mutants
-from .__main__ import try_matrix, try_stories
-from .matrix import deployed
+from .__main__ import Matrix, try_stories
+from .matrix import USUAL, deployed
 from .soak import Soak
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ def test_calls_fail_and_nothing_is_lost_deleted_or_called_clean(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
-    labels, wrong, _ = try_matrix(world, count=12)
+    matrix = Matrix(count=12)
+    matrix.try_in(world, USUAL.scenarios)
 
-    assert wrong == []
-    assert len(labels) == 12
+    assert matrix.wrong == []
+    assert len(matrix.labels) == 12
 
 
 def test_stories_keep_every_promise() -> None:

@@ -19,11 +19,18 @@ ASKED_AGAIN = "asked again"
 BY_HAND = "removed by hand"
 HELD = "held up"
 UNWARNED = "warned by a later sweep"
+WOKEN_LATE = "looked at again by a later sweep"
+EXECUTION_FAILED = "execution FAILED"
+# In these the owner removes the keys.
+BY_OWNER = ("by hand", "denied", "denied late", "nobody", "woken")
+# Nobody has to be told, or an alert about just that says so.
+GOES_ON = (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND, HELD, WOKEN_LATE)
 MAP_RUN = "the Map Run of this sweep's execution says why"
 NOTHING_FAILED = "nothing failed"
 DELETIONS_WAIT = "Approved deletions wait"
 # Of AWS's errors, those that name their operation and say something.
 SAID = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.EXPIRED_TOKEN)
+DEATHS = (Kind.CRASH, Kind.CRASH_DONE)
 NOT_HEARD = (Kind.TIMEOUT, Kind.TIMEOUT_DONE, Kind.DROPPED)
 # The answer to a mail that was sent may be lost, and then it is sent again.
 MAY_BE_DONE = (*NOT_HEARD, Kind.MALFORMED, Kind.EMPTY, Kind.CRASH_DONE)
@@ -35,12 +42,16 @@ def label(story: Story, base: Story) -> str:
         return f"sweep {story.sweep}"
     if story.row != base.row:
         return story.row
-    if story.asked_again and story.outcome == "REMEDIATED":
+    if story.asked_again and not base.asked_again and story.outcome == "REMEDIATED":
         return ASKED_AGAIN
     if story.outcome != base.outcome:
         return story.outcome
-    if story.by_hand:
+    if story.by_hand and not base.by_hand:
         return BY_HAND
+    if story.execution != base.execution:
+        return EXECUTION_FAILED
+    if story.woken_late:
+        return WOKEN_LATE
     if story.held:
         return HELD
     if story.stays_blocked:
@@ -65,7 +76,7 @@ def problems(cell: Cell, story: Story, base: Story, expected: str) -> list[str]:
         found.append(f"it is {got}, not {expected}")
     found += _broken_promises(cell, story, base)
     # Of a stream's function that fails, FunctionErrorsAlarm tells; alarms do not ring here.
-    if got not in (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND, HELD):
+    if got not in GOES_ON:
         found += _untold(cell, story)
     text = _alert_of(cell, got)
     if text and not any(text in alert for alert in story.alerts):
@@ -81,10 +92,11 @@ def _alert_of(cell: Cell, got: str) -> str:
     if not cell.is_permanent or cell.kind in (Kind.MALFORMED, Kind.EMPTY, Kind.SLOW):
         return ""
     # Who dies with the lock on the owner's mails keeps it from the next attempts; an alarm rings.
-    if got == UNWARNED and cell.kind not in (Kind.CRASH, Kind.CRASH_DONE):
+    if got == UNWARNED and cell.kind not in DEATHS:
         return "Owners of exceptions that end soon were not warned"
     call = cell.function, cell.operation
-    if call == ("OpenCasesFunction", "dynamodb:Query") and cell.kind in (*SAID, *NOT_HEARD):
+    is_query = call == ("OpenCasesFunction", "dynamodb:Query")
+    if got == WOKEN_LATE or (is_query and cell.kind in (*SAID, *NOT_HEARD)):
         return "were not woken or ended"
     return ""
 
@@ -95,7 +107,7 @@ def gets_over(cell: Cell) -> bool:
         return True
     # Whom it cannot tell hears nothing, and the log goes on.
     is_told = cell.operation == "events:PutEvents"
-    return is_told and cell.kind not in (Kind.CRASH, Kind.CRASH_DONE)
+    return is_told and cell.kind not in DEATHS
 
 
 def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
@@ -104,26 +116,33 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
     sent = any(answer in ("approve", "quarantine") for answer, _ in story.answers)
     if story.deleted and not (story.approved and sent):
         found.append("a key is deleted without an approval")
-    if not story.keys_left and not (story.deleted or story.by_hand or cell.scenario == "by hand"):
+    is_removed = story.by_hand or cell.scenario in BY_OWNER
+    if not story.keys_left and not (story.deleted or is_removed):
         found.append("a key is gone, and nobody has deleted it")
     if story.outcome == "REMEDIATED" and story.keys_left:
         found.append("REMEDIATED, and the key is there")
-    if story.row == "CLEAN":
+    if story.row == "CLEAN" != base.row:
         found.append("an account with a key is CLEAN")
     if story.sweep == "SUCCEEDED" and story.row == "ROOT_KEYS" and not story.case_id:
         found.append("root keys and no case")
     if story.case_id and not story.outcome:
         found.append("a case is lost")
+    if not story.told_of_stranger:
+        found.append("nobody was told of a root session of somebody else")
     if cell.function == "LogDecisionsFunction" and story.dead and not story.logged:
         found.append("what was not logged could not be put back")
     if cell.function == "WriteFindingsFunction" and not story.is_found:
         found.append("the finding is not as the case is")
     if story.mails < base.mails and story.outcome in ("REMEDIATED", "DECLINED"):
         found.append("a mail is missing")
-    more = 1 if cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE else 0
-    if cell.is_permanent:
+    # Who dies after a mail, and before it is noted, sends it again.
+    is_later = cell.after > 0 and cell.kind in DEATHS and "Request" in cell.function
+    is_mail = cell.operation == "ses:SendEmail" and cell.kind in MAY_BE_DONE
+    more = 1 if is_mail or is_later or cell.is_storm else 0
+    if cell.is_permanent or cell.is_storm:
         more *= 40  # As often as it is tried, if nobody can tell whether it was sent.
-    if story.mails > base.mails + more + story.asked_again + story.by_hand:
+    more += label(story, base) in (ASKED_AGAIN, BY_HAND)
+    if story.mails > base.mails + more:
         found.append(f"{story.mails} mails instead of {base.mails}")
     return found
 
@@ -145,6 +164,6 @@ def _untold(cell: Cell, story: Story) -> list[str]:
         found.append(f"the reason does not name {operation}: {reason[:300]}")
     # Who dies with the lock on somebody's mails keeps it from the next attempts.
     died = "ExitError" in reason or "MailPendingError" in reason
-    if cell.kind in (Kind.CRASH, Kind.CRASH_DONE) and not story.dead and not died:
+    if cell.kind in DEATHS and not story.dead and not died:
         found.append(f"the reason does not say that it was killed: {reason[:300]}")
     return found

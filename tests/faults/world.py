@@ -27,6 +27,7 @@ from tests.deployed.conftest import (
     allow,
     as_root,
     delegate_policies,
+    in_session,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from local.stack import Stack
 
 ACCOUNTS = 48
-# Accounts into which no root session is let.
-DENIED_ACCOUNTS = 12
+SPECIAL_ACCOUNTS = 12
 # One rung, longer than any cell takes.
 POLICY = [{"after": "40m", "notify": ["approvers"]}]
 PARAMETERS = {
@@ -49,11 +49,26 @@ PARAMETERS = {
     "Quarantine": "180s",
     "SecurityHub": "ENABLED",
 }
+# Where accounts are checked in root sessions, all deletions run alone, an organization is listed in
+# parts, and nobody is asked about an account that says nothing itself.
+OTHER_PARAMETERS = PARAMETERS | {
+    "BatchSize": "10",
+    "CanaryDeletions": "100",
+    "DefaultApprover": "",
+    "MaxConcurrentBatches": "2",
+    "ScanAccess": "RootSession",
+}
 # An hour of tries takes a minute, and an account's faults hit the messages about it alone.
 CHANGES = {"VisibilityTimeout": "15"}
 TRIES = 3
 MESSAGES = {"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 30}}
 PATIENCE_SECONDS = 900
+
+
+AUDIT = "arn:aws:iam::aws:policy/root-task/IAMAuditRootUserCredentials"
+# Where accounts are moved to.
+UNIT = "Elsewhere"
+OPERATOR = "operator"
 
 
 def _id(number: int) -> str:
@@ -70,18 +85,28 @@ def bouncing(account: str) -> str:
     return f"bounce+{account}@simulator.amazonses.com"
 
 
-ORGANIZATION = {
-    "management_account": MANAGEMENT_ACCOUNT,
-    "security_account": SECURITY_ACCOUNT,
-    "accounts": [
-        {
-            "id": _id(number),
-            "security_contact": address(_id(number)),
-            "scp_denies_root": number >= ACCOUNTS,
-        }
-        for number in range(ACCOUNTS + DENIED_ACCOUNTS)
-    ],
-}
+def _organization(**special: Any) -> dict[str, Any]:
+    """An organization, in which the last accounts are special in this way."""
+    numbers = range(ACCOUNTS + SPECIAL_ACCOUNTS)
+    accounts: list[dict[str, Any]] = [
+        {"id": _id(number), "security_contact": address(_id(number))} for number in numbers
+    ]
+    for account in accounts[ACCOUNTS:]:
+        account.update(special)
+    return {
+        "management_account": MANAGEMENT_ACCOUNT,
+        "security_account": SECURITY_ACCOUNT,
+        "accounts": [
+            *({name: value for name, value in each.items() if value} for each in accounts),
+            {"id": _id(len(accounts)), "ou": UNIT},
+        ],
+    }
+
+
+# Into the special accounts no root session is let.
+ORGANIZATION = _organization(scp_denies_root=True)
+# For those nobody answers.
+OTHER_ORGANIZATION = _organization(security_contact=None)
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,8 @@ class Rule:
     about: tuple[str, ...] = ()
     times: int | None = None
     after: int = 0
+    share: float = 1.0
+    seed: int = 0
 
 
 class World:
@@ -113,10 +140,11 @@ class World:
         self.alerts: list[str] = []
         self.dead: list[tuple[str, str]] = []
         self._free: dict[bool, queue.Queue[str]] = defaultdict(queue.Queue)
-        for number in range(ACCOUNTS + DENIED_ACCOUNTS):
+        for number in range(ACCOUNTS + SPECIAL_ACCOUNTS):
             self._free[number >= ACCOUNTS].put(_id(number))
         delegate_policies(stack)
         administer_security_hub(stack)
+        self._operator = self._make_operator()
         self._hub = stack.client("securityhub")
         self._changes = self._hurry_findings()
         self._alert_queue = self._subscribe()
@@ -134,15 +162,15 @@ class World:
     # -- accounts ------------------------------------------------------------------------------
 
     @contextmanager
-    def account(self, *, is_denied: bool = False) -> Iterator[str]:
+    def account(self, *, is_special: bool = False) -> Iterator[str]:
         """An account with one root key and no history."""
-        account = self._free[is_denied].get()
+        account = self._free[is_special].get()
         self._forget(account)
         self.remove_keys(account)
         self.make_key(account)
         yield account
         # One that a cell has left in the middle of something is not lent again.
-        self._free[is_denied].put(account)
+        self._free[is_special].put(account)
 
     @staticmethod
     def accounts_of(place: int, number: int) -> tuple[str, str]:
@@ -163,6 +191,14 @@ class World:
             keys += [{"pk": item["pk"], "sk": item["sk"]} for item in found]
         for key in keys:
             self.table.delete_item(Key=key)
+        # Deletions go on running alone, however many there were.
+        canary = self.table.query(KeyConditionExpression=Key("pk").eq("CANARY"))["Items"]
+        for item in canary:
+            self.table.update_item(
+                Key={"pk": item["pk"], "sk": item["sk"]},
+                UpdateExpression="SET confirmed = :none",
+                ExpressionAttributeValues={":none": 0},
+            )
 
     def keys_of(self, account: str) -> set[str]:
         """The root keys that there are, whoever may see them."""
@@ -182,6 +218,11 @@ class World:
         )["Policies"]
         return any("quarantine" in policy["Name"] for policy in policies)
 
+    def is_noted_as_blocked(self, account: str) -> bool:
+        """Whether the table says that the quarantine is attached to an account."""
+        key = {"pk": "QUARANTINE", "sk": account}
+        return "Item" in self.table.get_item(Key=key, ConsistentRead=True)
+
     def appoint(self, account: str, *approvers: str) -> None:
         """Tag an account with who answers for it, before its contact."""
         organizations = as_root(self.stack, MANAGEMENT_ACCOUNT, "organizations")
@@ -195,6 +236,44 @@ class World:
         """What an owner does in the console."""
         for key in self.keys_of(account):
             as_root(self.stack, account, "iam").delete_access_key(AccessKeyId=key)
+
+    def remove_all_keys_but_of(self, account: str) -> None:
+        """For a sweep of the whole organization, which others are none of the business of."""
+        view = self.http.get(f"{self.stack.endpoint}/_rootsweep/organization").json()
+        for other, found in view["accounts"].items():
+            if found["access_keys"] and other != account:
+                self.remove_keys(other)
+
+    @contextmanager
+    def moved(self, account: str) -> Iterator[str]:
+        """The account is in another unit for a while: the id of that."""
+        organizations = as_root(self.stack, MANAGEMENT_ACCOUNT, "organizations")
+        [root] = organizations.list_roots()["Roots"]
+        units = organizations.list_organizational_units_for_parent(ParentId=root["Id"])
+        [unit] = [each["Id"] for each in units["OrganizationalUnits"] if each["Name"] == UNIT]
+        there = {"SourceParentId": root["Id"], "DestinationParentId": unit}
+        back = {"SourceParentId": unit, "DestinationParentId": root["Id"]}
+        organizations.move_account(AccountId=account, **there)
+        try:
+            yield unit
+        finally:
+            organizations.move_account(AccountId=account, **back)
+
+    def open_root_session(self, account: str) -> str:
+        """The access key of a root session that somebody else opens."""
+        answer = self._operator.assume_root(TargetPrincipal=account, TaskPolicyArn={"arn": AUDIT})
+        return str(answer["Credentials"]["AccessKeyId"])
+
+    def _make_operator(self) -> Any:
+        """A client with a role that may open root sessions, and is none of the stack's."""
+        iam = as_root(self.stack, SECURITY_ACCOUNT, "iam")
+        trust = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"})
+        role = iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        may = allow("sts:AssumeRoot", Resource="*")
+        iam.put_role_policy(RoleName=OPERATOR, PolicyName="may", PolicyDocument=may)
+        sts = as_root(self.stack, SECURITY_ACCOUNT, "sts")
+        session = sts.assume_role(RoleArn=role, RoleSessionName=OPERATOR)["Credentials"]
+        return in_session(self.stack, session, "sts")
 
     def set_kill_switch(self) -> None:
         """Set it to off, again, so that its next trouble is news."""
@@ -231,11 +310,11 @@ class World:
         return arn, sweep_id.rpartition("-")[2]
 
     def sweep(self, arn: str, *accounts: str) -> dict[str, Any]:
-        """A sweep of these accounts by an execution of this name, when it has ended."""
+        """A sweep of these accounts, or all, by an execution of this name, when it has ended."""
         self.stepfunctions.start_execution(
             stateMachineArn=self.stack.outputs["SweepStateMachineArn"],
             name=arn.rpartition(":")[2],
-            input=json.dumps({"accounts": accounts}),
+            input=json.dumps({"accounts": accounts} if accounts else {}),
         )
         return self.ended(arn)
 
