@@ -62,6 +62,9 @@ STREAMS = ("DeliverDecisionFunction", "LogDecisionsFunction")
 # All of them may be slow at once, each ten times over.
 FINDINGS = "WriteFindingsFunction"
 FINDINGS_AT_ONCE = 12
+# Each looks into all accounts.
+WHOLE_AT_ONCE = 12
+IN_PARTS = "in parts"
 # What is called for the policy of all quarantines can only be tried alone.
 OF_ALL_ACCOUNTS = tuple(
     f"organizations:{name}" for name in ("CreatePolicy", "DeletePolicy", "ListTargetsForPolicy")
@@ -146,7 +149,7 @@ def cells_of(
                     found.setdefault((function, operation, SUBJECTS[scenario]), scenario)
         for function in TASKS.intersection(functions):
             found.setdefault((STATE_MACHINE, "lambda:invoke", function), scenario)
-        if scenario == "in parts":
+        if scenario == IN_PARTS:
             found.setdefault((STATE_MACHINE, "lambda:invoke", NEXT_PART), scenario)
     cells = []
     for (function, operation, about), scenario in sorted(found.items()):
@@ -274,7 +277,7 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     """
     others, holds, streams, policy, findings, whole = [], [], [], [], [], []
     for cell in cells:
-        if cell.scenario == "in parts":
+        if cell.scenario == IN_PARTS:
             whole.append(cell)
         elif cell.operation in OF_ALL_ACCOUNTS and cell.scenario == "quarantine":
             policy.append(cell)
@@ -289,7 +292,11 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     # Those that wait for long come in a row of functions; mixed, they wait beside each other.
     random.Random("faults").shuffle(others)
     beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)]
-    alone = [[Pool(policy, 1)], [Pool(whole, 1)], [Pool(findings, FINDINGS_AT_ONCE)]]
+    alone = [
+        [Pool(policy, 1)],
+        [Pool(whole, WHOLE_AT_ONCE)],
+        [Pool(findings, FINDINGS_AT_ONCE)],
+    ]
     return [beside, *alone]
 
 
@@ -318,6 +325,8 @@ def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], Non
     for beside in pools(cells):
         if not any(pool.cells for pool in beside):
             continue
+        if any(cell.scenario == IN_PARTS for cell in beside[0].cells):
+            world.remove_all_keys()
         world.follow_with_findings(any(cell.function == FINDINGS for cell in beside[0].cells))
         with ThreadPoolExecutor(max_workers=len(beside)) as executor:
             for _ in executor.map(all_of, beside):

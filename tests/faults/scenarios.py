@@ -402,6 +402,14 @@ class Scenario:
         self.recover()
         return True
 
+    def removes_keys(self) -> None:
+        """The owner does, some time after the case was opened.
+
+        One of the same second is none of the business of a sweep.
+        """
+        self.world.remove_keys(self.account)
+        time.sleep(1.1)
+
     def looks_again(self) -> None:
         """The case is told that its keys are gone, by this sweep or by the next one."""
         case = self.world.case(self.story.case_id)
@@ -480,6 +488,8 @@ class Scenario:
         story = self.story
         story.keys_left = len(self.world.keys_of(self.account))
         story.deleted = self.world.deleted_of(self.account)[deleted_before:]
+        if self.is_whole:  # Of which the sweeps of others take no notice any more.
+            self.world.remove_keys(self.account)
         story.approved = self._is_approved()
         story.mails = self._mails()
         about = [*self._arns, *filter(None, (story.case_id, self._sweep_id))]
@@ -621,7 +631,7 @@ def woken(here: Scenario) -> None:
     """The keys are gone before anybody answers, and a sweep has the case look again."""
     if not here.sweep() or not here.mail():
         raise AssertionError("nobody was asked before anything failed")
-    here.world.remove_keys(here.account)
+    here.removes_keys()
     here.fail()
     if not here.sweep():
         here.redrive_sweep("CLEAN")
@@ -636,7 +646,7 @@ def nobody(here: Scenario) -> None:
         here.redrive_sweep("ROOT_KEYS")
     elif here.story.case_id:
         here.until_it_waits()
-        here.world.remove_keys(here.account)
+        here.removes_keys()
         here.sweep()
         here.looks_again()
         here.end()
@@ -666,7 +676,6 @@ def stranger(here: Scenario) -> None:
 
 def in_parts(here: Scenario) -> None:
     """A sweep of the whole organization, which is listed in parts."""
-    here.world.remove_all_keys_but_of(here.account)
     here.is_whole = True
     approve(here)
 
