@@ -46,7 +46,7 @@ class Matrix:
         self._count = count
         self._words = words
         self._held = _held() if again else {}
-        self._known: set[matrix.Call] = set()
+        self.known: set[matrix.Call] = set()
         STATE.mkdir(exist_ok=True)
         self._file = STATE / "faults.jsonl"
         if not again:
@@ -60,10 +60,10 @@ class Matrix:
     def try_in(self, world: World, scenarios: Collection[str]) -> None:
         """The same on a stack that is there."""
         base = matrix.without_faults(world, scenarios)
-        found = matrix.cells_of(base.calls, self._known)
+        found = matrix.cells_of(base.calls, self.known)
         if "approve" in base.stories:
             found += matrix.storms()
-        self._known |= {(cell.function, cell.operation, cell.about) for cell in found}
+        self.known |= {(cell.function, cell.operation, cell.about) for cell in found}
         # Of cells that are none any more nothing is said.
         self.labels |= {cell: self._held[cell] for cell in found if cell in self._held}
         self.elsewhere += [cell for cell in found if not cell.is_deployed]
@@ -149,6 +149,8 @@ def main() -> int:
     print(f"{len(tried.labels)} cells, {len(tried.wrong)} do not hold; {_seconds(began)}")
     if given.words:
         return bool(tried.wrong)
+    untried = matrix.never_called(tried.known) ^ matrix.NEVER_CALLED
+    print(f"never called, or called after all: {untried}" if untried else "every call is tried")
     in_process = try_in_process(tried.elsewhere)
     print(f"{len(in_process)} of {len(tried.elsewhere)} cells in process")
     broken = try_stories(STORIES)
@@ -166,7 +168,7 @@ def main() -> int:
         )
     print(_seconds(began))
     is_whole = len(in_process) == len(tried.elsewhere) and all(test for _, test in found)
-    return bool(tried.wrong or broken or not is_whole)
+    return bool(tried.wrong or untried or broken or not is_whole)
 
 
 def _seconds(began: float) -> str:

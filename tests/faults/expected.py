@@ -158,6 +158,8 @@ def expected(cell: Cell) -> str:
     # And the sweeps of other accounts, which go on beside it, lift what is to be lifted.
     if may_be_same or name in ("WarnExceptionOwners", "LiftEndedQuarantines"):
         found = f"{found} or {SAME}"
+    if name == "RecordBounce":
+        found = f"{found} or {REFUSED}"  # As where it passes.
     if name == "LiftEndedQuarantines":
         # Or behind a stream that another cell holds up.
         found = f"{found} or {STAYS_BLOCKED}"
@@ -182,8 +184,10 @@ def _of_one_that_passes(name: str, *, may_be_unknown: bool) -> str:
 
 def _of_a_task(cell: Cell) -> str:
     if cell.operation == "sns:publish":
-        # Of accounts that were not checked somebody has to know.
-        return SWEEP_FAILED if "every account" in cell.about else SAME
+        # Of accounts that were not checked, and of cases, somebody has to know.
+        if "every account" in cell.about:
+            return SWEEP_FAILED
+        return EXECUTION_FAILED if "case" in cell.about else SAME
     name = cell.about.removesuffix("Function")
     if name == "RecordOutcome":
         return "FAILED"  # Recorded by the rule for executions that died.

@@ -18,7 +18,8 @@ import yaml
 from local import stack
 from local.faults import STATE_MACHINE, Kind
 from local.organization import load
-from tests.contract.shipped import invocations
+from tests.contract.permissions import BY_LAMBDA
+from tests.contract.shipped import as_list, invocations, resources, statements
 
 from .scenarios import NEXT_PART, NOBODY, OTHER_SCENARIOS, SCENARIOS, Rule, Story, live
 from .verdict import DEATHS
@@ -52,6 +53,15 @@ MEANT = {
     ("woken", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:GetItem"): "CANARY",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:UpdateItem"): "CANARY",
+}
+# What roles allow, and no scenario has their functions call: AWS lists no account without its
+# `Paths` here, and these writes are part of transactions only.
+NEVER_CALLED = {
+    ("ListAccountsFunction", "organizations:ListAccountsForParent"),
+    ("LogDecisionsFunction", "dynamodb:PutItem"),
+    ("OpenCasesFunction", "dynamodb:DeleteItem"),
+    ("RecordOutcomeFunction", "dynamodb:DeleteItem"),
+    ("RecordOutcomeFunction", "dynamodb:PutItem"),
 }
 READS = ("Get", "List", "Query", "Describe", "BatchGet")
 # Fails after all that the client tries, or costs a new process each time.
@@ -163,6 +173,22 @@ def cells_of(
                 later = max(later, calls[scenario][function][operation] - 1)
             cells += [first._replace(after=after) for after in range(1 + later)]
     return [cell for cell in cells if _means_something(cell)]
+
+
+def never_called(calls: Collection[Call]) -> set[tuple[str, str]]:
+    """What the roles of functions allow that is not among these calls: function and action."""
+    roles = resources("AWS::IAM::Role")
+    allowed = {
+        (function, action)
+        for function in resources("AWS::Serverless::Function")
+        for statement in statements(roles[function.removesuffix("Function") + "Role"])
+        for action in as_list(statement["Action"])
+        if action not in BY_LAMBDA and action.partition(":")[0] not in ("logs", "sqs")
+    }
+    called = {(function, operation) for function, operation, _ in calls}
+    # S3 names that permission otherwise (Service Authorization Reference).
+    called |= {(each, "s3:ListBucket") for each, name in called if name == "s3:ListObjectsV2"}
+    return allowed - called
 
 
 # What the tasks tell in each scenario.

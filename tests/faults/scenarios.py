@@ -461,6 +461,10 @@ class Scenario:
     def _mails(self) -> int:
         return len(self.world.mails(self.account)) - self._mails_before
 
+    def count_mails(self) -> None:
+        """Those that come later are about something else."""
+        self.story.mails = self._mails()
+
     def is_lifted(self) -> bool:
         """Whether the root user is free again, soon."""
         deadline = time.monotonic() + LIFT_SECONDS
@@ -491,7 +495,7 @@ class Scenario:
         if self.is_whole:  # Of which the sweeps of others take no notice any more.
             self.world.remove_keys(self.account)
         story.approved = self._is_approved()
-        story.mails = self._mails()
+        story.mails = story.mails or self._mails()
         about = [*self._arns, *filter(None, (story.case_id, self._sweep_id))]
         needs_somebody = story.sweep != "SUCCEEDED" or story.execution != "SUCCEEDED"
         needs_somebody |= story.warned_late
@@ -590,6 +594,7 @@ def quarantine(here: Scenario) -> None:
         # Then the next sweep does it.
         here.story.stays_blocked = any(rule.function == LIFT for rule in here.rules)
         here.recover()
+        here.count_mails()  # The sweep opens a case again that has failed, and asks.
         here.world.sweep(here.world.name_sweep()[0], here.account)
         if not here.is_lifted():
             raise AssertionError("the root user stays blocked")
