@@ -317,8 +317,10 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
             others.append(cell)
     # Those that wait for long come in a row of functions; mixed, they wait beside each other.
     random.Random("faults").shuffle(others)
-    beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1), Pool(streams, 1)]
+    beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1)]
+    # Beside many others a stream falls behind, by as much as a cell has patience for.
     alone = [
+        [Pool(streams, 1)],
         [Pool(policy, 1)],
         [Pool(whole, WHOLE_AT_ONCE)],
         [Pool(findings, FINDINGS_AT_ONCE)],
