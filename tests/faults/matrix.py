@@ -51,6 +51,7 @@ LATER_CALLS = {("DeleteRootKeysFunction", "dynamodb:UpdateItem"): 1}
 MEANT = {
     ("moved", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET parents",
     ("woken", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
+    ("nobody", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:GetItem"): "CANARY",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:UpdateItem"): "CANARY",
 }

@@ -47,7 +47,7 @@ CLICKS = 4
 UNLOGGED_SECONDS = 60
 # Three tries, each with all that the clients try and a quarter of a minute.
 UNWRITTEN_SECONDS = 120
-TELL_SECONDS = 15
+TELL_SECONDS = 60
 LIFT_SECONDS = 15
 # Longer than a few looks, with all that the clients try.
 LOOK_SECONDS = 150
