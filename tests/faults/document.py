@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from local.faults import Kind
 from tests.contract.shipped import REPOSITORY
 
+from .matrix import LATER_CALLS
 from .verdict import (
     ASKED_AGAIN,
     BY_HAND,
     DEAD_LETTER,
+    DEATHS,
     EXECUTION_FAILED,
     HELD,
     REFUSED,
@@ -55,7 +57,7 @@ def table(labels: Mapping[Cell, str]) -> str:
     then of one that stayed."""
     rows: dict[tuple[str, str, str, int], dict[Kind, list[str]]] = {}
     for cell, label in sorted(labels.items(), key=lambda each: str(each[0])):
-        if cell.is_storm:
+        if cell.is_storm or _is_later_death(cell):
             continue
         row = rows.setdefault((cell.function, cell.operation, cell.about, cell.after), {})
         fields = row.setdefault(cell.kind, ["·", "·"])
@@ -71,6 +73,28 @@ def table(labels: Mapping[Cell, str]) -> str:
         name += f" {about.removesuffix('Function')}" if about else ""
         fields_of = [" ".join(row[kind]) if kind in row else "" for kind in kinds]
         lines.append(f"| {name} | {' | '.join(fields_of)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _is_later_death(cell: Cell) -> bool:
+    """Whether it kills a function at a call at which nothing else is tried."""
+    tried = LATER_CALLS.get((cell.function, cell.operation), 0)
+    return cell.after > tried and cell.kind in DEATHS and not cell.is_storm
+
+
+def later_deaths(labels: Mapping[Cell, str]) -> str:
+    """A row for each operation: how many calls there are, and what came of a death at each."""
+    rows: dict[tuple[str, str], dict[Kind, dict[int, str]]] = {}
+    for cell, label in labels.items():
+        if _is_later_death(cell):
+            row = rows.setdefault((cell.function, cell.operation), {})
+            row.setdefault(cell.kind, {})[cell.after] = SIGNS.get(label, label)
+    lines = ["| Function, operation | Calls | crash | crash done |", "| --- | --- | --- | --- |"]
+    for (function, operation), row in sorted(rows.items()):
+        calls = sorted(number + 1 for number in row[Kind.CRASH])
+        signs = [" ".join(sign for _, sign in sorted(row.get(kind, {}).items())) for kind in DEATHS]
+        name = f"{function.removesuffix('Function')} `{operation}`"
+        lines.append(f"| {name} | {calls[0]} to {calls[-1]} | {' | '.join(signs)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -112,6 +136,9 @@ def write(
 these, and of the storms, {wrong} do not hold.
 
 {table({**labels, **in_process})}
+The later calls of an operation, at each of which the function is killed once:
+
+{later_deaths(labels)}
 ## Storms
 
 {storm_count} accounts, of whose calls one in ten fails, whatever it is; the seed of each storm \
