@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 APPROVAL_TIMEOUT_SECONDS = 150
 POLICY = [{"after": f"{APPROVAL_TIMEOUT_SECONDS}s", "notify": ["approvers"]}]
 LATELY = f"{datetime.now(UTC) - timedelta(days=10):%Y-%m-%d}"
+AUDIT = "arn:aws:iam::aws:policy/root-task/IAMAuditRootUserCredentials"
 SECURITY_ACCOUNT = "222222222222"
 MANAGEMENT_ACCOUNT = "111111111111"
 
@@ -493,6 +494,18 @@ def in_session(deployed: stack.Stack, session: dict[str, Any], service: str) -> 
         aws_secret_access_key=session["SecretAccessKey"],
         aws_session_token=session["SessionToken"],
     )
+
+
+def with_a_role_for_root_sessions(deployed: stack.Stack, account_id: str) -> Any:
+    """A client for STS in a role of an account that may open root sessions, and is none of ours."""
+    iam = as_root(deployed, account_id, "iam")
+    trust = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{account_id}:root"})
+    role = iam.create_role(RoleName="operator", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    may = allow("sts:AssumeRoot", Resource="*")
+    iam.put_role_policy(RoleName="operator", PolicyName="may", PolicyDocument=may)
+    sts = as_root(deployed, account_id, "sts")
+    session = sts.assume_role(RoleArn=role, RoleSessionName="eve")["Credentials"]
+    return in_session(deployed, session, "sts")
 
 
 def allow(action: str, **more: Any) -> str:

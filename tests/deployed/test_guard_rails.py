@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import MANAGEMENT_ACCOUNT, SECURITY_ACCOUNT, allow
+from .conftest import (
+    AUDIT,
+    MANAGEMENT_ACCOUNT,
+    SECURITY_ACCOUNT,
+    with_a_role_for_root_sessions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,21 +23,13 @@ if TYPE_CHECKING:
 
 EXPLAINED, FOREIGN, GUARDED, MAKING = (f"400000000{n}" for n in (200, 201, 202, 203))
 TEMPLATES = Path(__file__).resolve().parents[2]
-AUDIT = "arn:aws:iam::aws:policy/root-task/IAMAuditRootUserCredentials"
 
 
 class Operator:
     """A role of an account that may open root sessions, and is none of Rootsweep's."""
 
     def __init__(self, deployed: Deployed, account: str) -> None:
-        iam = deployed.as_root(account, "iam")
-        trust = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{account}:root"})
-        role = iam.create_role(RoleName="operator", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-        may = allow("sts:AssumeRoot", Resource="*")
-        iam.put_role_policy(RoleName="operator", PolicyName="may", PolicyDocument=may)
-        sts = deployed.as_root(account, "sts")
-        session = sts.assume_role(RoleArn=role, RoleSessionName="eve")["Credentials"]
-        self._sts = deployed.in_session(session, "sts")
+        self._sts = with_a_role_for_root_sessions(deployed.stack, account)
 
     def open(self, account: str) -> dict[str, str]:
         """The credentials of a root session."""

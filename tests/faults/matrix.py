@@ -21,7 +21,7 @@ from local.organization import load
 from tests.contract.permissions import BY_LAMBDA
 from tests.contract.shipped import as_list, invocations, resources, statements
 
-from .scenarios import NEXT_PART, NOBODY, OTHER_SCENARIOS, SCENARIOS, Rule, Story, live
+from .scenarios import ENDS, NEXT_PART, NOBODY, OTHER_SCENARIOS, SCENARIOS, Rule, Story, live
 from .verdict import DEATHS
 from .world import ORGANIZATION, OTHER_ORGANIZATION, OTHER_PARAMETERS, PARAMETERS, World
 
@@ -81,8 +81,6 @@ OF_ALL_ACCOUNTS = tuple(
     f"organizations:{name}" for name in ("CreatePolicy", "DeletePolicy", "ListTargetsForPolicy")
 )
 OF_A_TASK = (Kind.THROTTLING, Kind.SERVER_ERROR, Kind.ACCESS_DENIED, Kind.TIMEOUT)
-
-
 # Of all calls about an account, this part fails in a storm.
 SHARE = 0.1
 STORMS = 8
@@ -100,7 +98,8 @@ class Cell(NamedTuple):
     operation: str
     kind: Kind
     is_permanent: bool
-    # For a task of a state machine: the function it invokes, or the subject that it tells.
+    # For a task of a state machine: the function it invokes, or the subject that it tells. Else a
+    # text that is in the call.
     about: str = ""
     # How many of these calls pass before.
     after: int = 0
@@ -272,6 +271,9 @@ def without_faults(world: World, scenarios: Collection[str]) -> Base:
     before: dict[str, dict[str, int]] = world.faults()["calls"]
     for name in scenarios:
         stories[name] = live(world, name)
+        # What goes wrong without faults is nothing to compare with.
+        ended = stories[name].outcome, stories[name].trouble
+        assert ended == (ENDS.get(name, "REMEDIATED"), ""), f"{name}: {stories[name]}"
         time.sleep(SETTLING_SECONDS)
         after = world.faults()["calls"]
         calls[name] = {

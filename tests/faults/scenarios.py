@@ -88,8 +88,6 @@ class Story:
     waited: bool = False
     warned_late: bool = False
     woken_late: bool = False
-    # Whether somebody was told about a root session of somebody else, where there was one.
-    told_of_stranger: bool = True
     asked_again: bool = False
     trouble: str = ""
 
@@ -432,7 +430,6 @@ class Scenario:
 
     def tells_of_stranger(self, key: str) -> None:
         """Somebody is told of a root session, at once or when its dead letter is put back."""
-        self.story.told_of_stranger = False
 
         def letters() -> list[str]:
             return [each for each in self.world.dead_about(self.account) if key in each]
@@ -444,7 +441,6 @@ class Scenario:
             self.recover()
             self.world.invoke(EXPLAIN, event_of(found[0]))
         self.world.until(lambda: self.world.told_about(key), "an alert", TELL_SECONDS)
-        self.story.told_of_stranger = True
 
     def is_warned(self) -> None:
         """Whoever has not been warned is warned by a later sweep."""
@@ -753,6 +749,15 @@ OTHER_SCENARIOS: dict[str, Callable[[Scenario], None]] = {
     "denied": denied,
     "nobody": nobody,
     "in parts": in_parts,
+}
+# How the case of each ends if nothing else fails.
+ENDS = {
+    "decline": "DECLINED",
+    "quarantine": "DECLINED",
+    "fail": "FAILED",
+    "unknown": "",
+    "woken": "RESOLVED",
+    "nobody": "RESOLVED",
 }
 # Those that need an account which is special in its organization.
 SPECIAL = ("by hand", "nobody")

@@ -21,8 +21,10 @@ HELD = "held up"
 UNWARNED = "warned by a later sweep"
 WOKEN_LATE = "looked at again by a later sweep"
 EXECUTION_FAILED = "execution FAILED"
-# In these the owner removes the keys.
-BY_OWNER = ("by hand", "denied", "denied late", "nobody", "woken")
+# In these the owner removes the keys before the last sweep, which so finds the account CLEAN.
+CLEAN_AT_LAST = ("nobody", "woken")
+# In all of these it is the owner who removes the keys.
+BY_OWNER = (*CLEAN_AT_LAST, "by hand", "denied", "denied late")
 # Nobody has to be told, or an alert about just that says so.
 GOES_ON = (SAME, REFUSED, UNWARNED, WAITS, STAYS_BLOCKED, ASKED_AGAIN, BY_HAND, HELD, WOKEN_LATE)
 MAP_RUN = "the Map Run of this sweep's execution says why"
@@ -121,14 +123,12 @@ def _broken_promises(cell: Cell, story: Story, base: Story) -> list[str]:
         found.append("a key is gone, and nobody has deleted it")
     if story.outcome == "REMEDIATED" and story.keys_left:
         found.append("REMEDIATED, and the key is there")
-    if story.row == "CLEAN" != base.row:
+    if story.row == "CLEAN" and cell.scenario not in CLEAN_AT_LAST:
         found.append("an account with a key is CLEAN")
     if story.sweep == "SUCCEEDED" and story.row == "ROOT_KEYS" and not story.case_id:
         found.append("root keys and no case")
     if story.case_id and not story.outcome:
         found.append("a case is lost")
-    if not story.told_of_stranger:
-        found.append("nobody was told of a root session of somebody else")
     if cell.function == "LogDecisionsFunction" and story.dead and not story.logged:
         found.append("what was not logged could not be put back")
     if cell.function == "WriteFindingsFunction" and not story.is_found:

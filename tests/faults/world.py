@@ -21,13 +21,14 @@ from boto3.dynamodb.conditions import Key
 from local.stack import DEFAULT_APPROVER
 from rootsweep.sweeps import sweep_id_for
 from tests.deployed.conftest import (
+    AUDIT,
     MANAGEMENT_ACCOUNT,
     SECURITY_ACCOUNT,
     administer_security_hub,
     allow,
     as_root,
     delegate_policies,
-    in_session,
+    with_a_role_for_root_sessions,
 )
 
 if TYPE_CHECKING:
@@ -63,12 +64,8 @@ CHANGES = {"VisibilityTimeout": "15"}
 TRIES = 3
 MESSAGES = {"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 30}}
 PATIENCE_SECONDS = 900
-
-
-AUDIT = "arn:aws:iam::aws:policy/root-task/IAMAuditRootUserCredentials"
 # Where accounts are moved to.
 UNIT = "Elsewhere"
-OPERATOR = "operator"
 
 
 def _id(number: int) -> str:
@@ -144,7 +141,7 @@ class World:
             self._free[number >= ACCOUNTS].put(_id(number))
         delegate_policies(stack)
         administer_security_hub(stack)
-        self._operator = self._make_operator()
+        self._stranger = with_a_role_for_root_sessions(stack, SECURITY_ACCOUNT)
         self._hub = stack.client("securityhub")
         self._changes = self._hurry_findings()
         self._alert_queue = self._subscribe()
@@ -261,19 +258,8 @@ class World:
 
     def open_root_session(self, account: str) -> str:
         """The access key of a root session that somebody else opens."""
-        answer = self._operator.assume_root(TargetPrincipal=account, TaskPolicyArn={"arn": AUDIT})
+        answer = self._stranger.assume_root(TargetPrincipal=account, TaskPolicyArn={"arn": AUDIT})
         return str(answer["Credentials"]["AccessKeyId"])
-
-    def _make_operator(self) -> Any:
-        """A client with a role that may open root sessions, and is none of the stack's."""
-        iam = as_root(self.stack, SECURITY_ACCOUNT, "iam")
-        trust = allow("sts:AssumeRole", Principal={"AWS": f"arn:aws:iam::{SECURITY_ACCOUNT}:root"})
-        role = iam.create_role(RoleName=OPERATOR, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-        may = allow("sts:AssumeRoot", Resource="*")
-        iam.put_role_policy(RoleName=OPERATOR, PolicyName="may", PolicyDocument=may)
-        sts = as_root(self.stack, SECURITY_ACCOUNT, "sts")
-        session = sts.assume_role(RoleArn=role, RoleSessionName=OPERATOR)["Credentials"]
-        return in_session(self.stack, session, "sts")
 
     def set_kill_switch(self) -> None:
         """Set it to off, again, so that its next trouble is news."""
