@@ -48,7 +48,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     try:
         status, page = answer(event, now=datetime.now(UTC))
     except Exception:
-        log.exception("the approval page failed")
+        log.exception("failed to answer, so people are told to try again")
         status, page = 503, messages.notice_page("try_again")
     headers = dict(messages.PAGE_HEADERS)
     if status == 405 or method == "OPTIONS":

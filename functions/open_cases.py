@@ -201,6 +201,7 @@ def see_that_it_runs(case_id: str, *, state: AccountState | None, reason: str = 
             reason=reason + words.EXECUTION_IS_OVER,
             now=datetime.now(UTC),
             keep=KEEP,
+            has_keys=state != AccountState.CLEAN,
         )
 
 

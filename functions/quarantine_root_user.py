@@ -29,6 +29,8 @@ def handler(event: dict[str, Any], _context: object) -> None:
     case = cases.load(table, case_id=event["case_id"])
     if case.ended_at:
         raise CaseEndedError(f"case {case.id} has ended, so its root user is not blocked")
+    if case.decision is None:  # By an attempt whose answer was lost: nobody would end this wait.
+        raise QuarantineImpossibleError(case.quarantine_refused)
     until = datetime.fromisoformat(case.quarantine_until) if case.quarantine_until else None
     until = until or now + case.quarantine
     if case.is_deleting:  # Else somebody has lifted it already, and the new token ends the wait.

@@ -13,6 +13,7 @@ import binascii
 import contextvars
 import hashlib
 import json
+import os
 import re
 import threading
 import time
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVICTION_SECONDS = 60
+# `Paths` is no required member of an Account (the service model of Organizations).
+WITHOUT_PATHS = "ACCOUNTS_WITHOUT_PATHS" in os.environ
 MINISTACK = "1.5.33"
 if version("ministack") != MINISTACK:
     raise ImportError(f"local/pretend.py fits ministack {MINISTACK}, not {version('ministack')}")
@@ -335,7 +338,13 @@ class Pretend:
         return {"Handshake": {"Id": f"h-{_digest(self.id, 'features')[:10]}", **handshake}}
 
     def _org_list_accounts(self, data: dict[str, Any]) -> Any:
-        return self._page("Accounts", list(self.members), data, self._account)
+        def shown(account: str) -> dict[str, Any]:
+            entry = self._account(account)
+            if WITHOUT_PATHS:
+                entry.pop("Paths")
+            return entry
+
+        return self._page("Accounts", list(self.members), data, shown)
 
     def _org_describe_account(self, data: dict[str, Any]) -> Any:
         return {"Account": self._account(self._known_account(data))}

@@ -64,13 +64,20 @@ class QuorumPolicy:
         return cls(int(used_within_days), frozenset(unit for unit in units if unit))
 
     def quorum(self, keys: Iterable[RootKey], *, parents: Iterable[str], now: datetime) -> Quorum:
-        """How many people an account with these keys and these units above it needs."""
+        """How many people an account with these keys and these `parents` needs.
+
+        Those are the ids of the root and the units above it; none if AWS did not say where it is,
+        which may be in one of the units that need two.
+        """
         since = now - timedelta(days=self.used_within_days)
         for key in keys:
             used_at = datetime.fromisoformat(key.last_used_at) if key.last_used_at else None
             if self.used_within_days and used_at and used_at >= since:
                 return Quorum(2, words.used_within(self.used_within_days))
-        if not self.organizational_units.isdisjoint(parents):
+        above = set(parents)
+        if self.organizational_units and not above:
+            return Quorum(2, words.PLACE_UNKNOWN)
+        if not self.organizational_units.isdisjoint(above):
             return Quorum(2, words.UNIT_NEEDS_TWO)
         return Quorum(1, "")
 

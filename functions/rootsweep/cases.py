@@ -520,12 +520,13 @@ def load(table: Table, *, case_id: str) -> Case:
     return Case.from_item(item)
 
 
-def is_deleting(table: Table, *, case_id: str) -> bool:
-    """Whether an approved deletion of this case is under way; of one that is forgotten, none is."""
+def find_deleting(table: Table, *, case_id: str) -> Case | None:
+    """The case if an approved deletion of it is under way; of one that is forgotten, none is."""
     try:
-        return load(table, case_id=case_id).is_deleting
+        case = load(table, case_id=case_id)
     except KeyError:
-        return False
+        return None
+    return case if case.is_deleting else None
 
 
 def load_many(dynamodb: DynamoDBServiceResource, table: Table, ids: Iterable[str]) -> list[Case]:
@@ -784,7 +785,9 @@ def _record_decision(table: Table, case: Case, decision: Decision) -> Case:
 
 def _take_back(table: Table, case: Case, decision: Decision) -> Case:
     """End the wait for an approved deletion by a decline, unless it ended this very moment."""
-    asked = list(case.approvers)
+    asked: Any = Attr("approvers").eq(list(case.approvers))
+    if not case.approvers:  # Then who has approved can take that back.
+        asked |= Attr("approvers").not_exists()
     item = table.update_item(
         Key=case_key(case.id),
         # `lifted` is what the table's stream is filtered by.
@@ -793,8 +796,7 @@ def _take_back(table: Table, case: Case, decision: Decision) -> Case:
         & (Attr("quarantine_token").exists() | Attr("held").exists())
         & Attr("decision.answer").eq(Answer.APPROVED)
         & Attr("request_number").eq(case.request_number)
-        # Without any, who has approved can take that back.
-        & (Attr("approvers").eq(asked) if asked else Attr("approvers").not_exists()),
+        & asked,
         ExpressionAttributeValues={":decision": _decision_item(decision), ":yes": "YES"},
         ReturnValues="ALL_NEW",
     )["Attributes"]
@@ -980,13 +982,21 @@ def record_deleted(table: Table, *, case_id: str, key_id: str, now: datetime) ->
 
 
 def record_outcome(
-    table: Table, *, case_id: str, outcome: Outcome, reason: str, now: datetime, keep: timedelta
+    table: Table,
+    *,
+    case_id: str,
+    outcome: Outcome,
+    reason: str,
+    now: datetime,
+    keep: timedelta,
+    has_keys: bool = False,
 ) -> Case:
     """End the case, and free its account for a next one; all of it or nothing.
 
     The case stays in the table for as long as `keep`, which is longer than any exception lasts.
-    Declined cases leave an exception behind. Repeating the same outcome changes nothing. Raises
-    CaseEndedError if the case ended differently.
+    Declined cases leave an exception behind. That of the account goes with a case that is
+    REMEDIATED or RESOLVED, unless the keys may stay by it, or the account `has_keys` or may have.
+    Repeating the same outcome changes nothing. Raises CaseEndedError if the case ended differently.
     """
     case = load(table, case_id=case_id)
     if case.ended_at:
@@ -1045,7 +1055,8 @@ def record_outcome(
         item = {**exception_key(case.account_id), **exception.to_item()}
         writes.append({"Put": {"TableName": table.name, "Item": item}})
     if outcome == Outcome.REMEDIATED or (
-        outcome == Outcome.RESOLVED and not _is_excepted(table, case, now)
+        outcome == Outcome.RESOLVED
+        and not (has_keys or case.account_gone or _is_excepted(table, case, now))
     ):
         # Nothing is left that it could be about; a key of some later day has another story.
         gone = {"TableName": table.name, "Key": exception_key(case.account_id)}

@@ -100,7 +100,9 @@ def enter_canary(table: Table, *, case: cases.Case, release: str, deletions: int
     if int(item.get("confirmed", 0)) >= deletions:
         return
     running = item.get("running", case.id)
-    if running != case.id and cases.is_deleting(table, case_id=running):
+    other = cases.find_deleting(table, case_id=running) if running != case.id else None
+    # One that waits in quarantine, because it was approved anew, enters again afterwards.
+    if other and not other.quarantine_token:
         raise CanaryPendingError(
             f"the first {deletions} deletions after a deployment run alone, now that of {running}"
         )

@@ -151,7 +151,7 @@ def _items(table: Table) -> Iterator[dict[str, Any]]:
 
 def _is_over(table: Table, case_id: str) -> bool:
     """Whether no deletion is under way any more: the case has ended, or people are asked anew."""
-    return not cases.is_deleting(table, case_id=case_id)
+    return cases.find_deleting(table, case_id=case_id) is None
 
 
 def _find(organizations: OrganizationsClient, name: str) -> str | None:

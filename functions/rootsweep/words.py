@@ -38,6 +38,7 @@ def choose_a_date(days: int) -> str:
 # -- why two people have to approve ---------------------------------------------------------------
 
 UNIT_NEEDS_TWO = "accounts in this organizational unit need two approvers"
+PLACE_UNKNOWN = "AWS did not say where in the organization it is, and some units need two approvers"
 
 
 def used_within(days: int) -> str:

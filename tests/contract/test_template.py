@@ -789,12 +789,14 @@ def test_no_function_fails_unheard_where_no_state_machine_looks() -> None:
         ("Errors", "ApprovalPageFunction"),
         ("FunctionsFailed", ""),
     }
-    assert set(counted) == {f"{stem(name)}LogGroup" for name in INVOKED_BY_EVENTS | ON_THE_STREAM}
+    heard = INVOKED_BY_EVENTS | ON_THE_STREAM | {"approval_page"}
+    assert set(counted) == {f"{stem(name)}LogGroup" for name in heard}
     [pattern] = set(counted.values())
     line = re.search(r'\$\.message = "([^"*]+)\*"', pattern)
     assert line
     assert f'log.exception("{line[1]}")' in (FUNCTIONS / "rootsweep" / "logs.py").read_text()
     assert f'NOT_TOLD = "{line[1]} ' in (FUNCTIONS / "log_decisions.py").read_text()
+    assert f'log.exception("{line[1]} ' in (FUNCTIONS / "approval_page.py").read_text()
     # Lambda's own lines are INFO at the least, which is what it logs if nobody says otherwise.
     assert "SystemLogLevel" not in template()["Globals"]["Function"]["LoggingConfig"]
 

@@ -52,13 +52,12 @@ MEANT = {
     ("moved", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET parents",
     ("woken", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
     ("nobody", "OpenCasesFunction", "dynamodb:UpdateItem"): "SET woken",
+    ("refused", "QuarantineRootUserFunction", "dynamodb:UpdateItem"): "SET quarantine_refused",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:GetItem"): "CANARY",
     ("in root sessions", "DeleteRootKeysFunction", "dynamodb:UpdateItem"): "CANARY",
 }
-# What roles allow, and no scenario has their functions call: AWS lists no account without its
-# `Paths` here, and these writes are part of transactions only.
+# What roles allow, and no scenario has their functions call: these writes are part of transactions.
 NEVER_CALLED = {
-    ("ListAccountsFunction", "organizations:ListAccountsForParent"),
     ("LogDecisionsFunction", "dynamodb:PutItem"),
     ("OpenCasesFunction", "dynamodb:DeleteItem"),
     ("RecordOutcomeFunction", "dynamodb:DeleteItem"),
@@ -219,15 +218,18 @@ def _means_something(cell: Cell) -> bool:
 
 
 class Settings(NamedTuple):
-    """A stack: its organization and parameters, and which scenarios are for it."""
+    """A stack: its organization, parameters, which scenarios are for it, and how its AWS is."""
 
     organization: Mapping[str, Any]
     parameters: Mapping[str, str]
     scenarios: Collection[str]
+    environment: Mapping[str, str]
 
 
-USUAL = Settings(ORGANIZATION, PARAMETERS, SCENARIOS)
-OTHER = Settings(OTHER_ORGANIZATION, OTHER_PARAMETERS, OTHER_SCENARIOS)
+USUAL = Settings(ORGANIZATION, PARAMETERS, SCENARIOS, {})
+OTHER = Settings(
+    OTHER_ORGANIZATION, OTHER_PARAMETERS, OTHER_SCENARIOS, {"ACCOUNTS_WITHOUT_PATHS": "1"}
+)
 
 
 @contextmanager
@@ -238,6 +240,7 @@ def deployed(settings: Settings = USUAL) -> Iterator[World]:
         LAMBDA_CONCURRENCY=str(LAMBDA_CONCURRENCY),
         SFN_WAIT_SCALE=str(WAIT_SCALE),
         STREAM_RETRY_SECONDS="0.1",
+        **settings.environment,
     )
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -211,9 +211,16 @@ MUTANTS = [
     Mutant(
         "the first deletions of a release run one at a time",
         HOLDS,
-        "    if running != case.id and cases.is_deleting(table, case_id=running):",
+        "    if other and not other.quarantine_token:",
         "    if False:",
         f"{UNIT}holds.py",
+    ),
+    Mutant(
+        "a block that AWS has refused is not waited for",
+        "functions/quarantine_root_user.py",
+        "    if case.decision is None:",
+        "    if False:",
+        f"{UNIT}quarantine_root_user.py",
     ),
     Mutant(
         "batch isolation: an answer that nobody foresaw",

@@ -321,10 +321,15 @@ def test_accounts_in_or_below_a_listed_unit_always_need_two_people(units: str, d
     ) == (Quorum(2, "accounts in this organizational unit need two approvers"))
 
 
-@pytest.mark.parametrize("parents", [(), ("r-ab12",), ("r-ab12", "ou-ab12-payment"), ("",)])
+@pytest.mark.parametrize("parents", [("r-ab12",), ("r-ab12", "ou-ab12-payment"), ("",)])
 @pytest.mark.parametrize("units", ["", ",", f"{UNIT}, {UNIT}"])
 def test_accounts_elsewhere_need_one_person(parents: tuple[str, ...], units: str) -> None:
     assert quorum(a_key(), units=units, parents=parents) == Quorum(1, "")
+
+
+def test_an_account_that_may_be_anywhere_needs_two_people_if_any_unit_does() -> None:
+    assert quorum(a_key(), units=UNIT, parents=()).people == 2
+    assert quorum(a_key(), parents=()) == Quorum(1, "")
 
 
 @pytest.mark.parametrize("days", ["", "soon", "1.5"])

@@ -1507,6 +1507,17 @@ def test_an_exception_stays_while_the_keys_are_there_that_it_is_about(table: Any
     assert exceptions.find(table, account_id=ACCOUNT) == before
 
 
+def test_an_exception_stays_when_its_account_is_shut_and_may_come_back(table: Any) -> None:
+    end(table, a_decided_case(table, Answer.DECLINED), Outcome.DECLINED)
+    before = exceptions.find(table, account_id=ACCOUNT)
+    case = a_waiting_case(table, keys=[a_key(), a_key(SECOND)], now=LATER)
+    cases.wake(table, case_id=case.id, account_gone="the account is SUSPENDED")
+
+    end(table, case, Outcome.RESOLVED)
+
+    assert exceptions.find(table, account_id=ACCOUNT) == before
+
+
 def test_a_later_exception_takes_the_place_of_the_one_before(table: Any) -> None:
     for now in (NOW, LATER):
         case = a_decided_case(table, Answer.DECLINED, now=now)

@@ -333,9 +333,14 @@ def forgotten(table: Any, case: Case) -> None:
     table.delete_item(Key=case_key(case.id))
 
 
+def blocked_first(table: Any, case: Case) -> None:
+    """Other keys came up, and whoever approved those wants the root user blocked before."""
+    cases.record_quarantined(table, case_id=case.id, until=LATER, task_token="a-token", now=NOW)
+
+
 @pytest.mark.parametrize(
     "stop",
-    [gone_to_people, with_other_keys, ended_and_died, forgotten],
+    [gone_to_people, with_other_keys, blocked_first, ended_and_died, forgotten],
     ids=lambda each: each.__name__,
 )
 def test_the_place_of_a_case_that_deletes_no_longer_is_taken_over(

@@ -22,6 +22,7 @@ from .builders import (
     APPROVER,
     HOSTILE,
     NOW,
+    ONE_PERSON,
     SECOND,
     TWO_RUNGS,
     UNITS,
@@ -869,6 +870,26 @@ def test_a_case_whose_execution_is_over_ends_when_its_keys_or_its_account_are_go
     assert after.outcome == outcome
     assert after.reason.startswith(reason)
     assert cases.find_open_case(table, account_id=CLEAN) is None
+
+
+@pytest.mark.usefixtures("files")
+def test_a_case_whose_execution_is_over_leaves_the_exception_for_what_is_left(
+    table: Any, found: Any, stepfunctions: StepFunctions
+) -> None:
+    declined(table, until=datetime.now(UTC) + timedelta(days=30))
+    before = exceptions.find(table, account_id=ACCOUNT)
+    found[ACCOUNT] = [a_key(), a_key(SECOND)]
+    run()
+    case = the_case(table)
+    keys = found[ACCOUNT]
+    cases.record_evidence(table, case=case, keys=keys, quorum=ONE_PERSON, now=NOW)
+    stepfunctions.ended.add(case.id)
+
+    found[ACCOUNT] = [a_key()]
+    run(started_at=f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}")
+
+    assert cases.load(table, case_id=case.id).outcome == Outcome.RESOLVED
+    assert exceptions.find(table, account_id=ACCOUNT) == before
 
 
 @pytest.mark.usefixtures("found", "stepfunctions")

@@ -143,6 +143,21 @@ def test_the_root_user_of_whom_aws_does_not_let_block_is_asked_about_again(
     assert quarantines(table) == {}
 
 
+def test_a_refusal_whose_answer_was_lost_is_one_for_the_next_attempt_too(
+    table: Any, organizations: ServiceControlPolicies
+) -> None:
+    case = closed(table, to_block(table))
+    organizations.fails["attach_policy", ACCOUNT] = "ConstraintViolationException"
+    with pytest.raises(QuarantineImpossibleError):
+        block(case)
+    before = item_of(table, case)
+
+    with pytest.raises(QuarantineImpossibleError, match="AWS says no"):
+        block(case, NEXT_TOKEN)
+
+    assert item_of(table, case) == before
+
+
 @pytest.mark.parametrize("operation", ["list_policies", "create_policy", "attach_policy"])
 def test_an_aws_that_is_too_busy_takes_no_decision_back(
     table: Any, organizations: ServiceControlPolicies, operation: str

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import read_decision
 
-from rootsweep import cases
+from rootsweep import cases, escalation
 from rootsweep.cases import Answer, Outcome
 from rootsweep.errors import CaseEndedError
 
@@ -52,6 +52,20 @@ def at(stop_clock: Callable[[Any, datetime], None]) -> Callable[[datetime], None
 
 def read(case: cases.Case) -> dict[str, Any]:
     return read_decision.handler({"case_id": case.id}, None)
+
+
+def nobody_is_asked(table: Any, case: cases.Case) -> None:
+    """What is noted when no source names anybody."""
+    cases.ask(
+        table,
+        case=case,
+        approvers=[],
+        notes=["no source names anybody"],
+        first_rung=case.first_rung,
+        since=NOW,
+        position=escalation.position(case.ladder, first=case.first_rung, since=NOW, now=NOW),
+        now=NOW,
+    )
 
 
 @pytest.mark.parametrize("answer", list(Answer))
@@ -240,12 +254,17 @@ def test_a_deletion_that_waits_looks_again_also_when_the_answer_of_the_table_was
         assert read(case)["answer"] == "LOOK_AGAIN"
 
 
-def test_who_has_approved_takes_it_back_while_nobody_is_asked(table: Any) -> None:
+@pytest.mark.parametrize("is_looked_for", [False, True])
+def test_who_has_approved_takes_it_back_while_nobody_is_asked(
+    table: Any, is_looked_for: bool
+) -> None:
     case = a_decided_case(table)
     read(case)
     cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
     cases.wake(table, case_id=case.id)
     read(case)
+    if is_looked_for:  # And nobody is found.
+        nobody_is_asked(table, cases.load(table, case_id=case.id))
     held = cases.record_held(table, case_id=case.id, held="KillSwitchOn", now=NOW)
     assert not held.approvers
 
