@@ -78,9 +78,9 @@ class Matrix:
             def done(cell: matrix.Cell, story: Story, is_last: bool) -> None:
                 before = base.stories[cell.scenario]
                 # A life in which nothing has failed goes as without faults.
-                wanted = expected(cell) if is_last else expected_without(cell)
+                wanted = expected(cell) if is_last and story.hits else expected_without(cell)
                 wrong = problems(cell, story, before, wanted)
-                if not is_last:
+                if not is_last or (cell.may_not_come and not story.hits):
                     wrong = [each for each in wrong if each != NOTHING_FAILED]
                     if not wrong:
                         return

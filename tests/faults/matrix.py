@@ -112,6 +112,12 @@ class Cell(NamedTuple):
         return self.function == ANY
 
     @property
+    def may_not_come(self) -> bool:
+        """Whether there need not be such a call: one more where others write at the same moment."""
+        needed = LATER_CALLS.get((self.function, self.operation), 0)
+        return self.after > needed and not self.is_storm
+
+    @property
     def is_deployed(self) -> bool:
         """Whether it is tried on the deployed stack."""
         return not (self.function in STREAMS and self.is_permanent and self.kind in SLOW_FOR_EVER)
@@ -326,8 +332,7 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1)]
     # Beside many others a stream falls behind, by as much as a cell has patience for.
     alone = [
-        [Pool(streams, 1)],
-        [Pool(policy, 1)],
+        [Pool(streams, 1), Pool(policy, 1)],
         [Pool(whole, WHOLE_AT_ONCE)],
         [Pool(findings, FINDINGS_AT_ONCE)],
     ]
