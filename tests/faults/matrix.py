@@ -348,9 +348,10 @@ def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], Non
 
     def one(cell: Cell) -> None:
         # What is done for all accounts, somebody else may have done before it could fail.
-        for number in range(1, LIVES + 1):
+        lives = 1 if cell.may_not_come else LIVES
+        for number in range(1, lives + 1):
             story = live(world, cell.scenario, [cell.rule])
-            is_last = bool(story.hits) or number == LIVES
+            is_last = bool(story.hits) or number == lives
             with lock:
                 done(cell, story, is_last)
             if is_last:
