@@ -114,8 +114,7 @@ class Cell(NamedTuple):
     @property
     def may_not_come(self) -> bool:
         """Whether there need not be such a call: one more where others write at the same moment."""
-        needed = LATER_CALLS.get((self.function, self.operation), 0)
-        return self.after > needed and not self.is_storm
+        return self.after > 0 and self.function in (*STREAMS, FINDINGS)
 
     @property
     def is_deployed(self) -> bool:
@@ -332,7 +331,8 @@ def pools(cells: list[Cell]) -> list[list[Pool]]:
     beside = [Pool(others, CELLS_AT_ONCE), Pool(holds, 1)]
     # Beside many others a stream falls behind, by as much as a cell has patience for.
     alone = [
-        [Pool(streams, 1), Pool(policy, 1)],
+        [Pool(streams, 1)],
+        [Pool(policy, 1)],
         [Pool(whole, WHOLE_AT_ONCE)],
         [Pool(findings, FINDINGS_AT_ONCE)],
     ]
