@@ -83,7 +83,10 @@ def _is_later_death(cell: Cell) -> bool:
 
 
 def later_deaths(labels: Mapping[Cell, str]) -> str:
-    """A row for each operation: how many calls there are, and what came of a death at each."""
+    """A row for each operation: how many calls there are, and what came of a death at each.
+
+    A call that did not come has its place, so that what stands there is of the call it seems to be.
+    """
     rows: dict[tuple[str, str], dict[Kind, dict[int, str]]] = {}
     for cell, label in labels.items():
         if _is_later_death(cell):
@@ -91,10 +94,14 @@ def later_deaths(labels: Mapping[Cell, str]) -> str:
             row.setdefault(cell.kind, {})[cell.after] = SIGNS.get(label, label)
     lines = ["| Function, operation | Calls | crash | crash done |", "| --- | --- | --- | --- |"]
     for (function, operation), row in sorted(rows.items()):
-        calls = sorted(number + 1 for number in row[Kind.CRASH])
-        signs = [" ".join(sign for _, sign in sorted(row.get(kind, {}).items())) for kind in DEATHS]
+        numbers = set().union(*row.values())
+        calls = range(min(numbers), max(numbers) + 1)
+        signs = [
+            " ".join(row[kind].get(number, "·") for number in calls) if kind in row else ""
+            for kind in DEATHS
+        ]
         name = f"{function.removesuffix('Function')} `{operation}`"
-        lines.append(f"| {name} | {calls[0]} to {calls[-1]} | {' | '.join(signs)} |")
+        lines.append(f"| {name} | {calls[0] + 1} to {calls[-1] + 1} | {' | '.join(signs)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -374,6 +374,10 @@ def run(world: World, cells: list[Cell], done: Callable[[Cell, Story, bool], Non
 
 
 def sample(cells: list[Cell], count: int) -> list[Cell]:
-    """Some cells, always the same ones, without those that take minutes."""
-    quick = [cell for cell in cells if not (cell.is_permanent and cell.kind in SLOW_FOR_EVER)]
+    """Some cells, always the same ones, without those that take minutes or need not come."""
+    quick = [
+        cell
+        for cell in cells
+        if not (cell.is_permanent and cell.kind in SLOW_FOR_EVER) and not cell.may_not_come
+    ]
     return random.Random("faults").sample(quick, min(count, len(quick)))

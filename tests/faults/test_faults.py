@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from . import mutants
+from local.faults import Kind
+
+from . import document, matrix, mutants
 from .__main__ import Matrix, try_stories
 from .matrix import deployed
 from .soak import Soak
@@ -43,11 +45,41 @@ def test_calls_fail_and_nothing_is_lost_deleted_or_called_clean(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
-    matrix = Matrix(count=12)
-    matrix.try_in(world, SCENARIOS)
+    part = Matrix(count=12)
+    part.try_in(world, SCENARIOS)
 
-    assert matrix.wrong == []
-    assert len(matrix.labels) == 12
+    assert part.wrong == []
+    assert len(part.labels) == 12
+
+
+def test_the_part_is_the_same_however_often_others_wrote_at_the_same_moment() -> None:
+    def part(calls: int) -> list[matrix.Cell]:
+        of = {"approve": {"LogDecisionsFunction": {"dynamodb:UpdateItem": calls}}}
+        return matrix.sample(matrix.cells_of(of), 12)
+
+    assert part(9) == part(1)
+
+
+def test_a_call_that_did_not_come_has_its_place_in_the_row_of_its_operation() -> None:
+    first = matrix.Cell("approve", "LogDecisionsFunction", "events:PutEvents", Kind.CRASH, False)
+    came = [
+        first._replace(after=3),
+        *(first._replace(kind=Kind.CRASH_DONE, after=after) for after in (1, 2, 4)),
+    ]
+
+    rows = document.later_deaths(dict.fromkeys(came, document.SAME)).splitlines()
+
+    assert rows[2:] == ["| LogDecisions `events:PutEvents` | 2 to 5 | · · = · | = = · = |"]
+
+
+def test_of_an_operation_of_which_only_one_death_came_there_is_a_row() -> None:
+    cell = matrix.Cell(
+        "approve", "LogDecisionsFunction", "s3:PutObject", Kind.CRASH_DONE, False, "", 1
+    )
+
+    rows = document.later_deaths({cell: document.SAME}).splitlines()
+
+    assert rows[2:] == ["| LogDecisions `s3:PutObject` | 2 to 2 |  | = |"]
 
 
 def test_stories_keep_every_promise() -> None:
